@@ -1,0 +1,171 @@
+"""An entry: one variant of an algorithm with a name on the board. Its TOML says what it is, its folder holds the code."""
+
+import ast
+import importlib.util
+import sys
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from bench.digest import digest_of, digest_of_sources
+from bench.errors import BenchError, did_you_mean
+from bench.spec import Spec, read_text, read_toml
+
+Value = float | int | bool | str
+WARMUP = "warmup_fraction"  # the harness's own dimension of every entry's space
+
+
+class Range(Spec):
+    """One dimension of the search space, with its declared default."""
+
+    default: Annotated[float, Field(ge=0)]
+    low: Annotated[float, Field(ge=0)]
+    high: Annotated[float, Field(gt=0)]
+    scale: Literal["log", "linear"]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Range":
+        if not self.low < self.high:
+            raise ValueError(f"the range {self.low}..{self.high} is empty")
+        if not self.low <= self.default <= self.high:
+            raise ValueError(f"the default {self.default} lies outside {self.low}..{self.high}")
+        if self.scale == "log" and self.low == 0:
+            raise ValueError("a log range cannot start at 0")
+        return self
+
+
+class Schedule(Spec):
+    kind: Literal["decay", "constant"]  # constant: for schedule-free methods only
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)]  # declared default
+
+
+class Facts(Spec):
+    """The TOML of an entry."""
+
+    title: str
+    paper: str  # arXiv id or address
+    authors: tuple[str, ...]
+    scope: Literal["full", "hidden", "mixed"]  # full: claims all parameters; hidden: the blocks' matrices only
+    control: bool = False  # a control is run and tested like any entry, and never ranked
+    clip: bool = True  # false: the entry asks for no gradient clipping
+    transfer: bool = True  # false: the method sets its own step size
+    transfer_reason: str | None = None
+    schedule: Schedule
+    fixed: dict[str, Value] = {}
+    search: dict[str, Range] = {}
+    deviations: tuple[str, ...] = ()  # known departures from the source
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Facts":
+        both = sorted(set(self.fixed) & set(self.search))
+        if both:
+            raise ValueError(f"{both[0]} is both fixed and searched")
+        if WARMUP in self.fixed or WARMUP in self.search:
+            raise ValueError(f"{WARMUP} is the harness's: its default stands in [schedule]")
+        if len(self.search) > 4 + ("lr" in self.search):
+            raise ValueError("at most 4 dimensions beside the learning rate are searched")
+        if not self.transfer and self.transfer_reason is None:
+            raise ValueError("transfer = false needs a transfer_reason")
+        return self
+
+
+class Entry:
+    """An entry as found on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.stem
+        self.facts = read_toml(path, Facts)
+        self.source = path.parent / "optimizer.py"
+        declared = {name: dimension.default for name, dimension in self.facts.search.items()}
+        self.defaults: dict[str, Value] = {
+            **self.facts.fixed, **declared, WARMUP: self.facts.schedule.warmup_fraction,
+        }
+        self._check_code()
+
+    @cached_property
+    def digest(self) -> str:
+        """The digest of the algorithm's code and of the facts that move a number; prose and search ranges do not."""
+        facts = self.facts.model_dump(mode="json", include={"scope", "clip", "schedule"})
+        facts["schedule"].pop(WARMUP)  # a value, recorded with the values
+        return digest_of({"source": digest_of_sources(self.sources), "facts": facts})
+
+    @property
+    def sources(self) -> dict[str, Path]:
+        """All Python files of the folder, since optimizer.py may read others."""
+        return {path.name: path for path in sorted(self.path.parent.glob("*.py"))}
+
+    def values(self, changed: dict[str, Value]) -> dict[str, Value]:
+        """Return the declared values with some changed; an unknown name is refused."""
+        for name in changed:
+            if name not in self.defaults:
+                raise BenchError(
+                    f"{self.path}: no hyperparameter {name}{did_you_mean(name, self.defaults)}",
+                    f"known: {', '.join(sorted(self.defaults))}",
+                )
+        return {**self.defaults, **changed}
+
+    def _check_code(self) -> None:
+        """Check without running it that optimizer.py fits the TOML."""
+        tree = self._tree()
+        names = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+        for wanted in ("Hyperparameters", "build"):
+            if wanted not in names:
+                raise BenchError(f"{self.source}: defines no {wanted}", "CONTRIBUTING.md shows an entry's two parts")
+        fields = _fields(next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Hyperparameters"))
+        given = set(self.defaults) - {WARMUP}
+        for name in sorted(set(fields) - given):
+            raise BenchError(f"{self.path}: no value for hyperparameter {name}{did_you_mean(name, given - set(fields))}",
+                             f"give it under [search.{name}] or [fixed]")
+        for name in sorted(given - set(fields)):
+            raise BenchError(f"{self.path}: {name} is no field of Hyperparameters{did_you_mean(name, fields)}",
+                             f"fields: {', '.join(fields) or 'none'}")
+
+    def _tree(self) -> ast.Module:
+        text = read_text(self.source)
+        try:
+            return ast.parse(text)
+        except (SyntaxError, ValueError) as error:
+            raise BenchError(f"{self.source}: not readable as Python: {error}") from None
+
+    def module(self) -> ModuleType:
+        """Return optimizer.py, run once under a name made from its digest; this is where torch gets imported."""
+        name = f"bench_entry_{self.digest[:16]}"
+        if name in sys.modules:
+            return sys.modules[name]
+        spec = importlib.util.spec_from_file_location(name, self.source)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # dataclasses look their module up
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[name]
+            raise BenchError(f"{self.source}: cannot be imported: {type(error).__name__}: {error}") from None
+        return module
+
+    def hyperparameters(self, values: dict[str, Value]) -> Any:
+        """Return the frozen dataclass that build() takes."""
+        given = {name: value for name, value in values.items() if name != WARMUP}
+        try:
+            return self.module().Hyperparameters(**given)
+        except (TypeError, ValueError) as error:
+            raise BenchError(f"{self.path}: hyperparameters refused: {error}") from None
+
+
+def _fields(node: ast.ClassDef) -> list[str]:
+    return [line.target.id for line in node.body if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)]
+
+
+def find_entries(folder: Path) -> list[Entry]:
+    """Return every entry below a folder of algorithms, by name; the folder is the registry."""
+    entries = [Entry(path) for path in sorted(folder.glob("*/*.toml"))]
+    seen: dict[str, Path] = {}
+    for entry in entries:
+        if entry.name in seen:
+            raise BenchError(f"{entry.path}: the name {entry.name} is taken by {seen[entry.name]}")
+        seen[entry.name] = entry.path
+    return sorted(entries, key=lambda entry: entry.name)

@@ -1,0 +1,231 @@
+"""A record: the facts of one run, one JSON file with a compressed log beside it. Facts only: what they mean is score's."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from bench.digest import digest_of, digest_of_bytes
+from bench.entry import Value
+from bench.errors import BenchError
+from bench.spec import Spec, parse_json, read_text, validate
+
+SCHEMA = 1
+HEADER_BYTES = 4096  # the largest a record may be on disk
+TOTAL_BYTES = 200_000  # with its log
+
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Outcome = Literal["finished", "diverged", "out-of-memory", "crashed", "timeout", "inert"]
+Track = Literal["tuned", "transfer", "declared"]
+Role = Literal["hidden", "embedding", "head", "vectors"]
+Loss = float | None  # nats per token; null where it was not finite
+
+
+class Machine(Spec):
+    """What moves the bits of a run: two runs are compared only where these are equal."""
+
+    processor: str  # CPU or GPU model
+    instructions: str  # widest instruction set used, or compute capability
+    threads: int
+    compiler: str | None  # null when nothing was compiled
+    compiled: bool
+    lock: Digest  # versions of Python and of every library that can move a number
+
+    @property
+    def kind(self) -> str:
+        return digest_of(self.model_dump(mode="json"))
+
+
+class Inputs(Spec):
+    """Everything that decides a run; run_id is its digest."""
+
+    task: str
+    task_digest: Digest
+    entry: str
+    entry_digest: Digest
+    values: dict[str, Value]
+    mode: str
+    budget: float  # as a multiple of 1x
+    track: Track
+    seed: int
+    harness: Digest
+    machine_kind: Digest
+
+    @property
+    def run_id(self) -> str:
+        return digest_of(self.model_dump(mode="json"))
+
+
+class Count(Spec):
+    """Parameters of one role, by who trains them."""
+
+    entry: int
+    harness: int
+
+
+class Chains(Spec):
+    """Ends of the running digests; the milestones on the way are in the log."""
+
+    data: Digest | None  # over the batches
+    loss: Digest | None  # over (step, loss bits, gradient-norm bits)
+
+
+class Weights(Spec):
+    initial: Digest
+    final: Digest | None
+    evaluated: Digest | None  # differs from final where an entry evaluates at other weights
+
+
+class Facts(Spec):
+    """Proof that the protocol held, measured, not promised."""
+
+    weight_dtypes: tuple[str, ...]
+    state_dtypes: tuple[str, ...]
+    state_bytes_per_parameter: float | None
+    partition: dict[Role, Count]
+    schedule: Literal["decay", "constant"]
+    last_multiplier: float | None  # of the learning rate, at the last step
+    clip: float | None  # largest gradient norm allowed; null when the entry asks for none
+    clip_rate: float | None  # share of steps that were clipped
+    update_rms: dict[Role, float]  # root mean square of a step's change, mean over milestones
+    passes: float  # forward-backwards per step, mean
+    validation: Digest  # of the validation tokens
+
+
+class Cost(Spec):
+    train_seconds: float  # evaluation, compilation and checkpoints are outside the clock
+    step_seconds: float | None  # median
+    peak_memory_bytes: int | None
+
+
+class Record(Spec):
+    schema_version: int = Field(alias="schema")
+    run_id: Digest
+    inputs: Inputs
+    plan: Digest | None  # the plan it belongs to
+    machine: Machine
+    who: str
+    made: str  # UTC, ISO 8601
+    outcome: Outcome
+    cause: str | None  # of an outcome that is not finished
+    steps: int
+    tokens: int
+    charged_tokens: float  # tokens x passes
+    initial_loss: Loss  # selecting half, before the first step
+    select_loss: Loss  # selecting half, at the end
+    score_loss: Loss  # scoring half, at the end
+    chains: Chains
+    weights: Weights
+    facts: Facts
+    cost: Cost
+    log: Digest  # of the log beside this file, uncompressed
+    digest: Digest  # of all of the above
+
+    @property
+    def task(self) -> str:
+        return self.inputs.task
+
+    @property
+    def entry(self) -> str:
+        return self.inputs.entry
+
+
+class Milestone(Spec):
+    step: int  # steps done
+    data: Digest
+    loss: Digest
+    update_rms: dict[Role, float]
+
+
+class Point(Spec):
+    tokens: int
+    loss: Loss  # on the first sequences of the selecting half
+    train_seconds: float
+
+
+class Log(Spec):
+    """What happened on the way."""
+
+    stride: int  # of the two columns below: every so many steps
+    loss: tuple[Loss, ...]
+    gradient_norm: tuple[Loss, ...]  # before clipping
+    curve: tuple[Point, ...]
+    milestones: tuple[Milestone, ...]
+    score_blocks: tuple[float, ...]  # mean scoring loss of consecutive blocks of sequences
+
+
+def seal(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the record's JSON with its own digest filled in."""
+    bare = {key: value for key, value in facts.items() if key != "digest"}
+    return {**bare, "digest": digest_of(bare)}
+
+
+def log_path(record_path: Path) -> Path:
+    return record_path.with_suffix(".log.gz")
+
+
+def record_path(records: Path, task: str, plan: str | None, run_id: str) -> Path:
+    return records / task / ("declared" if plan is None else plan[:16]) / f"{run_id}.json"
+
+
+def write_record(path: Path, facts: dict[str, Any], log: Log) -> None:
+    """Write log, then record, each in one move: a record that exists is whole."""
+    text = json.dumps(log.model_dump(mode="json"), separators=(",", ":"), allow_nan=False).encode()
+    facts = seal({**facts, "log": digest_of_bytes(text)})
+    header = (json.dumps(facts, indent=1, allow_nan=False) + "\n").encode()
+    if len(header) > HEADER_BYTES:  # the same content, less air
+        header = (json.dumps(facts, separators=(",", ":"), allow_nan=False) + "\n").encode()
+    packed = gzip.compress(text, mtime=0)
+    assert len(header) <= HEADER_BYTES and len(header) + len(packed) <= TOTAL_BYTES, (len(header), len(packed))
+    write_atomically(log_path(path), packed)
+    write_atomically(path, header)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file in one move and have it on disk before returning; a kill leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def read_record(path: Path) -> Record:
+    """Return a record whose digests were checked; one edited by hand is refused."""
+    table = parse_json(read_text(path), str(path))
+    if isinstance(table, dict) and table.get("schema") != SCHEMA:
+        raise BenchError(f"{path}: schema {table.get('schema')!r} is not one this version reads ({SCHEMA})")
+    record = validate(table, Record, str(path))
+    if seal(table)["digest"] != record.digest:
+        raise BenchError(f"{path}: the record was changed after it was written (its digest does not fit)",
+                         "restore it from version control, or run it again")
+    if record.inputs.run_id != record.run_id or path.stem != record.run_id:
+        raise BenchError(f"{path}: run_id is not the digest of its inputs and the name of its file")
+    return record
+
+
+def read_log(path: Path, record: Record) -> Log:
+    """Return the log of the record at path; one that is missing, cut short or changed is refused."""
+    beside = log_path(path)
+    try:
+        text = gzip.decompress(beside.read_bytes())
+    except FileNotFoundError:
+        raise BenchError(f"{beside}: the record's log is missing") from None
+    except (OSError, EOFError, ValueError) as error:
+        raise BenchError(f"{beside}: the log is damaged: {error}") from None
+    if digest_of_bytes(text) != record.log:
+        raise BenchError(f"{beside}: the log is not the one that its record was written with")
+    return validate(parse_json(text.decode(), str(beside)), Log, str(beside))
+
+
+def find_records(folders: list[Path]) -> list[Path]:
+    """Return the paths of all records below the folders, in a fixed order."""
+    return sorted(path for folder in folders for path in folder.rglob("*.json") if not path.name.startswith("."))

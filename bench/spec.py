@@ -1,0 +1,101 @@
+"""Strict reading: TOML and JSON into frozen models. An unknown key, a wrong type or a missing value is one clear error."""
+
+import json
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bench.errors import BenchError, did_you_mean
+
+
+class Spec(BaseModel):
+    """A frozen, strict model: no unknown keys, no coercion, no NaN."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+
+SpecType = TypeVar("SpecType", bound=Spec)
+
+
+def read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = did_you_mean(path.name, (p.name for p in path.parent.glob("*"))) if path.parent.is_dir() else ""
+        raise BenchError(f"{path}: no such file{near}") from None
+    except UnicodeDecodeError as error:
+        raise BenchError(f"{path}: not UTF-8 text: {error}") from None
+    except OSError as error:
+        raise BenchError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def read_toml(path: Path, model: type[SpecType]) -> SpecType:
+    """Return the file as a model; raise BenchError with the key, what was expected, and the nearest known name."""
+    try:
+        table = tomllib.loads(read_text(path))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise BenchError(f"{path}: not valid TOML: {error}") from None
+    return validate(table, model, str(path))
+
+
+def read_json(path: Path, model: type[SpecType]) -> SpecType:
+    return validate(parse_json(read_text(path), str(path)), model, str(path))
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Return parsed JSON; NaN and Infinity, which Python would take, are refused."""
+
+    def refuse(token: str) -> None:
+        raise BenchError(f"{where}: {token} is not JSON; a missing number is null")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise BenchError(f"{where}: not valid JSON: {error}") from None
+
+
+def validate(table: Any, model: type[SpecType], where: str) -> SpecType:
+    try:
+        text = json.dumps(table, allow_nan=False)  # through JSON, whose strict mode takes arrays for tuples
+    except (TypeError, ValueError) as error:
+        raise BenchError(f"{where}: {error}") from None
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        raise BenchError(*_explain(error, model, where)) from None
+
+
+def _explain(error: ValidationError, model: type[BaseModel], where: str) -> tuple[str, str | None]:
+    """Return the first mistake as (what, hint)."""
+    details = error.errors()
+    first = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
+    path = [part for part in first["loc"]]
+    key = ".".join(str(part) for part in path) or "the whole"
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = sorted(_known_keys(model, path[:-1]))
+        return f"{where}: unknown key {key}{did_you_mean(str(path[-1]), known)}{more}", f"known: {', '.join(known)}"
+    if first["type"] == "missing":
+        return f"{where}: missing key {key}{more}", None
+    message = first["msg"].removeprefix("Value error, ")
+    got = "" if isinstance(first["input"], dict | list) else f", got {first['input']!r}"
+    return f"{where}: {key}: {message[:1].lower()}{message[1:]}{got}{more}", None
+
+
+def _known_keys(model: type[BaseModel], path: Iterable[int | str]) -> set[str]:
+    """Return the keys of the (sub)models that a location leads to; a union's parts are joined."""
+    models = [model]
+    for part in path:
+        deeper = [m for parent in models for m in _models_in(parent.model_fields[str(part)].annotation)
+                  if str(part) in parent.model_fields] if any(str(part) in m.model_fields for m in models) else models
+        models = deeper or models
+    return {field.alias or name for m in models for name, field in m.model_fields.items()}
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
