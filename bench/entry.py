@@ -95,8 +95,14 @@ class Entry:
 
     @property
     def sources(self) -> dict[str, Path]:
-        """All Python files of the folder, since optimizer.py may read others."""
-        return {path.name: path for path in sorted(self.path.parent.glob("*.py"))}
+        """All Python files of the folder, since optimizer.py may read others, and the shared mathematics they import."""
+        found = {path.name: path for path in sorted(self.path.parent.glob("*.py"))}
+        waiting = list(found.values())
+        while waiting:
+            for name in _linalg_imports(waiting.pop()) - set(found):
+                found[name] = Path(__file__).parent / "linalg" / f"{name.rsplit('.', 1)[1]}.py"
+                waiting.append(found[name])
+        return found
 
     def values(self, changed: dict[str, Value]) -> dict[str, Value]:
         """Return the declared values with some changed; an unknown name is refused."""
@@ -110,7 +116,7 @@ class Entry:
 
     def _check_code(self) -> None:
         """Check without running it that optimizer.py fits the TOML."""
-        tree = self._tree()
+        tree = _parse(self.source)
         names = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
         for wanted in ("Hyperparameters", "build"):
             if wanted not in names:
@@ -123,13 +129,6 @@ class Entry:
         for name in sorted(given - set(fields)):
             raise BenchError(f"{self.path}: {name} is no field of Hyperparameters{did_you_mean(name, fields)}",
                              f"fields: {', '.join(fields) or 'none'}")
-
-    def _tree(self) -> ast.Module:
-        text = read_text(self.source)
-        try:
-            return ast.parse(text)
-        except (SyntaxError, ValueError) as error:
-            raise BenchError(f"{self.source}: not readable as Python: {error}") from None
 
     def module(self) -> ModuleType:
         """Return optimizer.py, run once under a name made from its digest; this is where torch gets imported."""
@@ -154,6 +153,22 @@ class Entry:
             return self.module().Hyperparameters(**given)
         except (TypeError, ValueError) as error:
             raise BenchError(f"{self.path}: hyperparameters refused: {error}") from None
+
+
+def _parse(source: Path) -> ast.Module:
+    text = read_text(source)
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError) as error:
+        raise BenchError(f"{source}: not readable as Python: {error}") from None
+
+
+def _linalg_imports(source: Path) -> set[str]:
+    """Return the modules of bench.linalg that a file imports, as 'bench.linalg.<module>'."""
+    nodes = [node for node in ast.walk(_parse(source)) if isinstance(node, ast.ImportFrom) and node.module]
+    direct = {node.module for node in nodes if (node.module or "").startswith("bench.linalg.")}
+    listed = {f"bench.linalg.{name.name}" for node in nodes if node.module == "bench.linalg" for name in node.names}
+    return {name for name in direct if name} | listed
 
 
 def _fields(node: ast.ClassDef) -> list[str]:

@@ -1,0 +1,49 @@
+"""SGD with momentum, and weight decay that is decoupled so that it means the same as everybody else's.
+
+    m <- momentum m + g                             w weight, g gradient, m momentum: one shape
+    w <- (1 - lr weight_decay) w
+    w <- w - lr m
+
+State: one momentum per weight, fp32.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.optim import Optimizer
+
+from bench.roles import Roles, Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    lr: float  # peak, per unit of gradient
+    momentum: float
+    weight_decay: float  # matrices, embedding and head; gains and biases get none
+
+
+class SGD(Optimizer):
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:
+        for group in self.param_groups:
+            weights = [w for w in group["params"] if w.grad is not None]
+            if not weights:
+                continue
+            for w in weights:
+                if not self.state[w]:
+                    self.state[w]["momentum"] = torch.zeros_like(w)
+            momenta = [self.state[w]["momentum"] for w in weights]
+            torch._foreach_mul_(momenta, group["momentum"])
+            torch._foreach_add_(momenta, [w.grad for w in weights])
+            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(weights, momenta, alpha=-group["lr"])
+
+
+def build(roles: Roles, hp: Hyperparameters, run: Run) -> Optimizer:
+    decayed = [*roles.matrices, *roles.embedding, *roles.head]
+    groups = [
+        {"params": decayed, "weight_decay": hp.weight_decay},
+        {"params": list(roles.vectors), "weight_decay": 0.0},
+    ]
+    return SGD(groups, {"lr": hp.lr, "momentum": hp.momentum})

@@ -1,0 +1,191 @@
+"""From a request to the parts of a run. With the modules it names, this is the harness: what moves a number for everyone."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import AdamW, Optimizer
+from transformers import PreTrainedModel
+
+from bench.data.sequences import Sequences
+from bench.data.tokens import TokenSet, prepare
+from bench.digest import digest_of_sources
+from bench.entry import WARMUP, Entry, Value
+from bench.errors import BenchError
+from bench.evaluate.loss import evaluate
+from bench.model import build_model, sequence_losses
+from bench.record import Inputs, Machine, Track
+from bench.roles import Roles, Run, roles_of
+from bench.schedule import multiplier
+from bench.task import Rest, Task
+from bench.train import Course, Parts
+
+HARNESS = (
+    "assemble.py", "data/corpus.py", "data/sequences.py", "data/synthetic.py", "data/tokens.py",
+    "evaluate/loss.py", "model.py", "roles.py", "schedule.py", "train.py",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run, as asked for."""
+
+    task_name: str
+    task: Task
+    entry: Entry
+    values: dict[str, Value]
+    mode: str
+    budget: float  # as a multiple of 1x
+    track: Track
+    seed: int
+    plan: str | None = None
+
+    def inputs(self, machine: Machine) -> Inputs:
+        return Inputs(
+            task=self.task_name,
+            task_digest=self.task.digest,
+            entry=self.entry.name,
+            entry_digest=self.entry.digest,
+            values=dict(sorted(self.values.items())),
+            mode=self.mode,
+            budget=self.budget,
+            track=self.track,
+            seed=self.seed,
+            harness=harness_digest(),
+            machine_kind=machine.kind,
+        )
+
+
+@cache
+def harness_digest() -> str:
+    root = Path(__file__).parent
+    return digest_of_sources({name: root / name for name in HARNESS})
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """Everything a run is made of."""
+
+    model: PreTrainedModel
+    roles: Roles
+    entry_optimizers: list[Optimizer]
+    parts: Parts
+    course: Course
+    generator: torch.Generator
+    select: np.ndarray  # (N, context + 1) tokens of the selecting half
+    score: np.ndarray
+    losses_of: Callable[[Tensor], Tensor]
+    evaluation_weights: Callable[[], AbstractContextManager[Any]]
+    tokens: dict[str, TokenSet]
+    schedule: Literal["decay", "constant"]
+    evaluation_batch: int  # sequences
+
+
+def assemble(
+    request: Request, data_folder: Path, device: torch.device, compiled: bool, stop_after: int | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> Assembly:
+    """Build model, data, optimizers and course of a run; raise BenchError where the entry does not fit."""
+    task, training = request.task, request.task.training
+    tokens = prepare(task.data, task.model.vocabulary, data_folder, report)
+    train_set = Sequences(tokens["train"], training.context)
+    halves = {name: Sequences(tokens[name], training.context) for name in ("select", "score")}
+    select, score = (half.in_order(0, len(half)) for half in halves.values())
+
+    model = build_model(task.model, training.context, request.seed, training.activation_checkpointing).to(device)
+    roles = roles_of(model)
+    steps = task.steps(request.budget)
+    generator = torch.Generator(device).manual_seed(request.seed)
+    run = Run(steps, steps * training.batch_tokens, training.batch_tokens, device, generator)
+    entry_optimizers = build_entry(request.entry, request.values, roles, run)
+    optimizers = [*entry_optimizers, *build_rest(roles, claimed(entry_optimizers, roles), task.rest)]
+
+    losses_of: Callable[[Tensor], Tensor] = partial(sequence_losses, model)
+    if compiled:
+        losses_of = torch.compile(losses_of, dynamic=False, fullgraph=not training.activation_checkpointing)
+    module = request.entry.module()
+    evaluation_weights = getattr(module, "evaluation_weights", None)
+    other_weights = partial(evaluation_weights, entry_optimizers) if evaluation_weights else nullcontext
+
+    def batch_at(step: int) -> Tensor:
+        return torch.from_numpy(train_set.shuffled(request.seed, step * training.batch_sequences, training.batch_sequences))
+
+    def curve_loss() -> float:
+        with other_weights():
+            first = select[: task.evaluation.curve_sequences]
+            return float(evaluate(losses_of, first, task.evaluation.batch_sequences, device).mean())
+
+    parts = Parts(
+        parameters=roles.by_name,
+        optimizers=optimizers,
+        peaks=[[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers],
+        losses_of=losses_of,
+        batch_at=batch_at,
+        curve_loss=curve_loss,
+        device=device,
+    )
+    warmup = float(request.values[WARMUP])
+    course = Course(
+        steps=steps,
+        batch_tokens=training.batch_tokens,
+        micro_batch=training.micro_batch_sequences,
+        clip=training.clip if request.entry.facts.clip else None,
+        multiplier=lambda seen: multiplier(seen, training.batch_tokens, run.tokens, warmup, request.entry.facts.schedule.kind),
+        curve_every=max(1, steps // task.evaluation.curve_points),
+        stop_after=stop_after,
+    )
+    return Assembly(
+        model, roles, entry_optimizers, parts, course, generator, select, score, losses_of, other_weights, tokens,
+        request.entry.facts.schedule.kind, task.evaluation.batch_sequences,
+    )  # fmt: skip
+
+
+def build_entry(entry: Entry, values: dict[str, Value], roles: Roles, run: Run) -> list[Optimizer]:
+    """Return the entry's optimizers, checked against its scope."""
+    hyperparameters = entry.hyperparameters(values)
+    try:
+        built = entry.module().build(roles, hyperparameters, run)
+    except Exception as error:
+        raise BenchError(f"{entry.source}: build() raised {type(error).__name__}: {error}") from error
+    optimizers = [built] if isinstance(built, Optimizer) else list(built)
+    if not all(isinstance(optimizer, Optimizer) for optimizer in optimizers):
+        raise BenchError(f"{entry.source}: build() must return torch optimizers, got {type(built).__name__}")
+    claims, scope = set(claimed(optimizers, roles, entry.source)), entry.facts.scope
+    fits = {"full": claims == set(roles.all), "hidden": claims == set(roles.matrices)}
+    if not fits.get(scope, True):
+        raise BenchError(
+            f"{entry.path}: scope is {scope!r}, but build() claims {len(claims)} of {len(roles.all)} parameters",
+            "full claims every parameter, hidden the blocks' matrices and no others; anything else is mixed",
+        )
+    return optimizers
+
+
+def claimed(optimizers: list[Optimizer], roles: Roles, source: Path | None = None) -> list[Parameter]:
+    """Return the parameters that optimizers own; one claimed twice or unknown to the model is refused."""
+    claims = [w for optimizer in optimizers for group in optimizer.param_groups for w in group["params"]]
+    if len(claims) != len(set(claims)):
+        raise BenchError(f"{source}: a parameter is claimed twice", "each parameter belongs to one group of one optimizer")
+    if not set(claims) <= set(roles.all):
+        raise BenchError(f"{source}: build() claims a tensor that is no parameter of the model")
+    return claims
+
+
+def build_rest(roles: Roles, claims: list[Parameter], rest: Rest) -> list[Optimizer]:
+    """Return AdamW for all that is not claimed, or nothing; matrices and embeddings decay, vectors do not."""
+    taken = set(claims)
+    vectors = [w for w in roles.vectors if w not in taken]
+    others = [w for w in roles.all if w not in taken and w not in set(roles.vectors)]
+    if not vectors and not others:
+        return []
+    groups = [
+        {"params": others, "weight_decay": rest.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return [AdamW(groups, lr=rest.lr, betas=(rest.beta1, rest.beta2), eps=rest.eps, fused=True)]

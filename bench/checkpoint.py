@@ -1,0 +1,41 @@
+"""Checkpoints: written atomically, named by their own digest, the last two kept, a damaged one passed over."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.digest import digest_of_bytes
+from bench.record import write_atomically
+
+KEPT = 2
+
+
+def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
+    """Write the state after `step` steps as step-<step>-<digest>.pt, then drop all but the last two."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    data = buffer.getvalue()
+    path = folder / f"step-{step:09d}-{digest_of_bytes(data)[:16]}.pt"
+    write_atomically(path, data)
+    for old in _newest_first(folder)[KEPT:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_latest(folder: Path, report: Callable[[str], None]) -> dict[str, Any] | None:
+    """Return the newest state whose bytes are as they were written, or None where there is none."""
+    for path in _newest_first(folder):
+        data = path.read_bytes()
+        if digest_of_bytes(data)[:16] != path.stem.rsplit("-", 1)[1]:
+            report(f"{path}: the checkpoint is damaged; going back to the one before")
+            continue
+        state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
+        return state
+    return None
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*.pt"), reverse=True)

@@ -1,0 +1,37 @@
+"""What a person at a terminal sees of a run: one bar with loss, tokens per second and time left; a line elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bench.run import Watch
+from bench.train import Progress as Course
+
+
+@contextmanager
+def watch_run(title: str, console: Console) -> Iterator[Watch]:
+    """Yield a Watch that draws the run on a terminal, and prints only what is said where there is none."""
+
+    def say(line: str) -> None:
+        console.print(f"{title}: {line}", markup=False, highlight=False, soft_wrap=True)
+
+    if not console.is_terminal:
+        yield Watch(say=say)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[facts]}"),
+               TimeRemainingColumn(compact=True))  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as bar:
+        row = bar.add_task(title, total=None, facts="preparing")
+        start: list[tuple[float, int]] = []
+
+        def progress(now: Course, steps: int, batch_tokens: int) -> None:
+            start.append((time.monotonic(), now.step))
+            elapsed, done = start[-1][0] - start[0][0], now.step - start[0][1]
+            rate = f"{done * batch_tokens / elapsed:,.0f} tokens/s" if elapsed and done else ""
+            facts = f"{now.step * batch_tokens:,} tokens  loss {now.losses[-1]:.3f}  {rate}"
+            bar.update(row, total=steps, completed=now.step, facts=facts)
+
+        yield Watch(say=say, progress=progress)

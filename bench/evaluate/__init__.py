@@ -1,0 +1,1 @@
+"""Losses and downstream tasks, by the harness, the same for everyone."""

@@ -1,0 +1,1 @@
+"""Mathematics that several entries share: one implementation each, batched over stacks of same-shape matrices."""

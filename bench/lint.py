@@ -1,0 +1,39 @@
+"""Lint: everything that lies in a folder is loaded and validated, without torch, and summed up in a line each."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.entry import Entry
+from bench.errors import BenchError
+from bench.record import read_log, read_record
+from bench.spec import read_text
+from bench.task import read_task, rung_name
+
+
+def lint_paths(paths: list[Path]) -> Iterator[str]:
+    """Yield a line for each task, entry and record; raise BenchError at the first that is wrong."""
+    for path in paths:
+        if not path.exists():
+            raise BenchError(f"{path}: no such file or folder")
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            line = _lint_file(file)
+            if line:
+                yield f"{file}: {line}"
+
+
+def _lint_file(path: Path) -> str | None:
+    if path.name.startswith(".") or "tuned" in path.parts:
+        return None
+    if path.suffix == ".json":
+        record = read_record(path)
+        read_log(path, record)
+        return f"record of {record.entry} on {record.task} at {rung_name(record.inputs.budget)}: {record.outcome}"
+    if path.suffix != ".toml":
+        return None
+    if (path.parent / "optimizer.py").exists() or "[schedule]" in read_text(path):
+        entry = Entry(path)
+        return f"entry, scope {entry.facts.scope}, {len(entry.facts.search)} searched, digest {entry.digest[:12]}"
+    task = read_task(path)
+    flops = task.tokens(1.0) * task.flops_per_token
+    return (f"task, version {task.version}, 1x is {task.tokens(1.0):,} tokens and {flops:.2g} operations, "
+            f"digest {task.digest[:12]}")  # fmt: skip

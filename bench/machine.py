@@ -1,0 +1,117 @@
+"""The machine: what moves the bits of a run, how much memory it took, and the switches that make it repeat."""
+
+import functools
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import torch
+
+from bench.digest import digest_of
+from bench.record import Machine
+
+# Libraries whose version can move a number; the lock is the digest of what is installed of them.
+LOCKED = ("numpy", "tokenizers", "torch", "transformers", "triton")
+
+
+def make_deterministic(threads: int) -> None:
+    """Make equal runs end with equal bits: deterministic kernels, fixed workspaces, no autotuning, fixed threads."""
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.benchmark = False
+    torch.set_num_threads(threads)
+
+
+def default_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@functools.cache
+def compiler() -> str | None:
+    """Return the C++ compiler that torch.compile would use, with its version, or None where there is none."""
+    for name in (os.environ.get("CXX"), "g++", "clang++"):
+        path = shutil.which(name) if name else None
+        if path is None:
+            continue
+        try:
+            said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
+        except (OSError, subprocess.SubprocessError):
+            continue
+        version = re.search(r"\d+\.\d+(\.\d+)?", said)
+        return f"{Path(path).name} {version.group() if version else said.splitlines()[0]}"
+    return None
+
+
+def machine_facts(device: torch.device, threads: int, compiled: bool) -> Machine:
+    return Machine(
+        processor=_processor(device),
+        instructions=_instructions(device),
+        threads=threads,
+        compiler=compiler() if compiled else None,
+        compiled=compiled,
+        lock=environment_lock(),
+    )
+
+
+def environment_lock() -> str:
+    return digest_of({"python": platform.python_version(), **installed_versions()})
+
+
+def installed_versions() -> dict[str, str]:
+    found = {}
+    for name in LOCKED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor(device: torch.device) -> str:
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    facts = dict(re.split(r"\s*:\s*", line, maxsplit=1) for line in lines if ":" in line)
+    return f"{facts.get('model name', platform.machine())} (family {facts.get('cpu family')}, model {facts.get('model')})"
+
+
+def _instructions(device: torch.device) -> str:
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        return f"compute {major}.{minor}, CUDA {torch.version.cuda}"
+    widest = torch.backends.cpu.get_cpu_capability()
+    try:
+        flags = set(re.findall(r"\b(?:avx512_bf16|amx_bf16)\b", Path("/proc/cpuinfo").read_text()))
+    except OSError:
+        flags = set()
+    return "+".join([widest, *sorted(flags)])
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak resident size
+    except OSError:
+        return  # the peak is then that of the process, an upper bound
+
+
+def peak_memory_bytes(device: torch.device) -> int | None:
+    """Return the most memory held since the reset: allocated on a GPU, resident in the process on a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    peak = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(peak.group(1)) * 1024 if peak else None

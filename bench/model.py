@@ -1,0 +1,65 @@
+"""Models: a transformers architecture with random weights, and the one loss function of training and evaluation.
+
+Shapes: B sequences, T tokens predicted, S = T + 1 tokens in a window, D width, V padded vocabulary.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from bench.task import Model
+
+LARGE_VOCABULARY = 8192  # above it the logits are made in pieces and made again in the backward pass
+PIECE_TOKENS = 1024
+
+
+def build_model(spec: Model, context: int, seed: int, activation_checkpointing: bool = False) -> PreTrainedModel:
+    """Return the model with the initial weights of a seed: fp32, drawn on the CPU, the same for every entry."""
+    config = LlamaConfig(
+        vocab_size=spec.padded_vocabulary,
+        hidden_size=spec.width,
+        intermediate_size=spec.ffn,
+        num_hidden_layers=spec.layers,
+        num_attention_heads=spec.heads,
+        max_position_embeddings=context,
+        tie_word_embeddings=spec.tied,
+        attn_implementation=spec.attention,
+        use_cache=False,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+    if activation_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def sequence_losses(model: PreTrainedModel, tokens_BS: Tensor) -> Tensor:
+    """Return the mean loss of each sequence in nats per token, shape (B,), fp32, from bf16 products."""
+    with torch.autocast(tokens_BS.device.type, dtype=torch.bfloat16):
+        hidden_BTD = model.base_model(input_ids=tokens_BS[:, :-1]).last_hidden_state
+        head = model.get_output_embeddings()
+        losses_BT = _token_losses(hidden_BTD, head, tokens_BS[:, 1:])
+    return losses_BT.mean(dim=1)
+
+
+def _token_losses(hidden_BTD: Tensor, head: nn.Module, targets_BT: Tensor) -> Tensor:
+    if head.weight.shape[0] <= LARGE_VOCABULARY:
+        return _piece(hidden_BTD, head, targets_BT)
+    hidden, targets = hidden_BTD.flatten(0, 1), targets_BT.flatten()
+    pieces = [
+        checkpoint(_piece, h, head, t, use_reentrant=False)
+        for h, t in zip(hidden.split(PIECE_TOKENS), targets.split(PIECE_TOKENS), strict=True)
+    ]
+    return torch.cat(pieces).view_as(targets_BT)
+
+
+def _piece(hidden: Tensor, head: nn.Module, targets: Tensor) -> Tensor:
+    """Return the loss of every token; logits are fp32 from here on."""
+    logits = head(hidden).float()
+    return F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none").view_as(targets)

@@ -1,0 +1,1 @@
+"""The static site: pure functions from records to pages."""

@@ -1,0 +1,1 @@
+"""The arithmetic of training and of finished checkpoints."""

@@ -1,0 +1,80 @@
+"""What an entry is given: the model's parameters by part, and the facts of the run. No entry needs a parameter's name."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch.nn import Module, Parameter
+
+# Which side of a weight (out, in) is the residual stream: the block's writers put out into it, its readers take from it.
+WRITERS = ("o_proj", "down_proj")
+READERS = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """A weight matrix inside a block, shape (out, in)."""
+
+    weight: Parameter
+    layer: int
+    part: str  # "q_proj", "down_proj", ...: for looking at, not for deciding by
+    residual: Literal["in", "out"]  # the side that is the residual stream
+    blocks: tuple[int, ...]  # rows of each matrix in a weight that is several side by side; one where it is one
+
+
+@dataclass(frozen=True, eq=False)
+class Roles:
+    hidden: tuple[Matrix, ...]
+    embedding: tuple[Parameter, ...]  # a tied head belongs here
+    head: tuple[Parameter, ...]
+    vectors: tuple[Parameter, ...]  # norm gains and biases
+
+    @property
+    def matrices(self) -> list[Parameter]:
+        """The hidden matrices' weights."""
+        return [matrix.weight for matrix in self.hidden]
+
+    @property
+    def by_name(self) -> dict[str, list[Parameter]]:
+        return {
+            "hidden": self.matrices,
+            "embedding": list(self.embedding),
+            "head": list(self.head),
+            "vectors": list(self.vectors),
+        }
+
+    @property
+    def all(self) -> list[Parameter]:
+        return [weight for part in self.by_name.values() for weight in part]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What some methods must know beside the parameters."""
+
+    steps: int
+    tokens: int
+    batch_tokens: int
+    device: torch.device
+    generator: torch.Generator  # the entry's own, seeded by the run's seed; its state is checkpointed
+
+
+def roles_of(model: Module) -> Roles:
+    """Return every parameter of a transformers causal language model by its part, each exactly once."""
+    embedding = model.get_input_embeddings().weight  # type: ignore[operator]
+    head = model.get_output_embeddings().weight  # type: ignore[operator]
+    hidden: list[Matrix] = []
+    vectors: list[Parameter] = []
+    for name, weight in model.named_parameters():
+        if weight is embedding or weight is head:
+            continue
+        if weight.ndim == 1:
+            vectors.append(weight)
+            continue
+        part = name.split(".")[-2]
+        assert part in WRITERS + READERS, f"{name} is no part that roles know"
+        layer = next(int(piece) for piece in name.split(".") if piece.isdigit())
+        residual: Literal["in", "out"] = "out" if part in WRITERS else "in"
+        hidden.append(Matrix(weight, layer, part, residual, (weight.shape[0],)))
+    heads = () if head is embedding else (head,)
+    return Roles(tuple(hidden), (embedding,), heads, tuple(vectors))

@@ -1,0 +1,204 @@
+"""One run, from request to record: started, resumed, finished once, whatever kills it on the way."""
+
+import datetime
+import errno
+import getpass
+import platform
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from bench import checkpoint
+from bench.assemble import Assembly, Request, assemble
+from bench.clock import Clock
+from bench.errors import BenchError
+from bench.facts import Final, log_of, measure, measured, weights_digest
+from bench.machine import (
+    compiler,
+    default_device,
+    machine_facts,
+    make_deterministic,
+    reset_peak_memory,
+)
+from bench.record import SCHEMA, Inputs, Machine, Outcome, record_path, write_record
+from bench.train import Diverged, Progress, train
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run reads and writes."""
+
+    data: Path
+    work: Path  # checkpoints of runs under way
+    records: Path
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a run tells whoever looks on."""
+
+    say: Callable[[str], None] = lambda line: None
+    progress: Callable[[Progress, int, int], None] = lambda progress, steps, batch_tokens: None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A request on a machine: what its run_id is made of."""
+
+    request: Request
+    machine: Machine
+    inputs: Inputs
+    device: torch.device
+    compiled: bool
+
+
+def settle(request: Request, watch: Watch, compiled: bool | None = None) -> Setting:
+    """Fix what the run depends on; without a C++ compiler it runs eagerly, says so, and records it."""
+    training = request.task.training
+    make_deterministic(training.threads)
+    device = default_device()
+    wanted = training.compiled if compiled is None else compiled
+    compiled = wanted and (device.type == "cuda" or compiler() is not None)
+    if wanted and not compiled:
+        watch.say("no C++ compiler (g++ or clang++) was found: running eagerly, which is slower; the record says so")
+    machine = machine_facts(device, training.threads, compiled)
+    return Setting(request, machine, request.inputs(machine), device, compiled)
+
+
+def run(request: Request, places: Places, watch: Watch, checkpoint_seconds: float = 30.0, again: bool = False) -> Path:
+    """Make the run's record and return its path; a run that has one is not made again unless asked to."""
+    setting = settle(request, watch)
+    run_id = setting.inputs.run_id
+    target = record_path(places.records, request.task_name, request.plan, run_id)
+    folder = places.work / request.task_name / run_id
+    if target.exists() and not again:
+        watch.say(f"already done: {target}")
+        return target
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock", timeout=0):
+            if target.exists() and not again:  # finished by another process in between
+                return target
+            _make(setting, places, watch, folder, target, checkpoint_seconds, fresh=again)
+    except Timeout:
+        raise BenchError(f"this run is being made by another process ({folder})",
+                         "wait for it: the same command then finds its record") from None
+    except OSError as error:
+        raise _explain(error, folder) from error
+    return target
+
+
+def _explain(error: OSError, folder: Path) -> BenchError:
+    if error.errno == errno.ENOSPC:
+        return BenchError("no space left on the disk; nothing is lost", "free some and give the same command again: "
+                          f"the run goes on from its last checkpoint in {folder}")
+    return BenchError(f"{error.filename or folder}: {error.strerror or error}")
+
+
+def _make(setting: Setting, places: Places, watch: Watch, folder: Path, target: Path, checkpoint_seconds: float,
+          fresh: bool) -> None:
+    if fresh:
+        clear(folder)
+    reset_peak_memory(setting.device)
+    assembly = assemble(setting.request, places.data, setting.device, setting.compiled, report=watch.say)
+    initial = weights_digest(assembly.model)
+    warm_up(assembly)
+    progress = restore(assembly, checkpoint.load_latest(folder, watch.say))
+    if progress.step:
+        watch.say(f"going on from step {progress.step} of {assembly.course.steps}")
+    outcome, cause = attempt(assembly, progress, folder, watch, checkpoint_seconds)
+    final = measure(assembly) if outcome == "finished" else None
+    if final and _above_initial(final, progress):
+        outcome, cause = "diverged", "the final loss is no number, or above the initial one"
+    facts = {
+        "schema": SCHEMA,
+        "run_id": setting.inputs.run_id,
+        "inputs": setting.inputs.model_dump(mode="json"),
+        "plan": setting.request.plan,
+        "machine": setting.machine.model_dump(mode="json"),
+        "who": f"{getpass.getuser()}@{platform.node()}",
+        "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "outcome": outcome,
+        "cause": cause,
+        **measured(assembly, progress, initial, final),
+    }
+    write_record(target, facts, log_of(progress, final))
+    clear(folder)
+
+
+def _above_initial(final: Final, progress: Progress) -> bool:
+    end = progress.curve[-1]["loss"]
+    return final.score_loss is None or end is None or progress.initial_loss is None or end > progress.initial_loss
+
+
+def warm_up(assembly: Assembly) -> None:
+    """Compile outside the clock: one forward-backward and one evaluation, whose results are dropped."""
+    tokens = assembly.parts.batch_at(0)[: assembly.course.micro_batch].to(assembly.parts.device)
+    assembly.parts.losses_of(tokens).mean().backward()
+    for weight in assembly.roles.all:
+        weight.grad = None
+    assembly.parts.curve_loss()
+
+
+def restore(assembly: Assembly, state: dict[str, Any] | None) -> Progress:
+    """Put a checkpoint's weights and states in place and return its progress; a fresh one without a checkpoint."""
+    if state is None:
+        return Progress()
+    assembly.model.load_state_dict(state["model"])
+    for optimizer, saved in zip(assembly.parts.optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    assembly.generator.set_state(state["generator"])
+    return Progress(**state["progress"])
+
+
+def attempt(
+    assembly: Assembly, progress: Progress, folder: Path, watch: Watch, checkpoint_seconds: float
+) -> tuple[Outcome, str | None]:
+    """Train to the end and return how it ended; only what the run itself caused is an outcome."""
+    last = time.monotonic()
+
+    def save(must: bool) -> None:
+        nonlocal last
+        if must or time.monotonic() - last >= checkpoint_seconds:
+            checkpoint.save(folder, progress.step, _state(assembly, progress))
+            last = time.monotonic()
+
+    def report(now: Progress) -> None:
+        watch.progress(now, assembly.course.steps, assembly.course.batch_tokens)
+
+    try:
+        train(assembly.parts, assembly.course, progress, Clock(progress.train_seconds), save, report)
+    except Diverged as error:
+        return "diverged", str(error)
+    except (BenchError, OSError):
+        raise
+    except Exception as error:
+        (folder / "crash.txt").write_text(traceback.format_exc())
+        kind: Outcome = "out-of-memory" if _is_out_of_memory(error) else "crashed"
+        return kind, f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    return "finished", None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _state(assembly: Assembly, progress: Progress) -> dict[str, Any]:
+    return {
+        "model": assembly.model.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in assembly.parts.optimizers],
+        "generator": assembly.generator.get_state(),
+        "progress": progress.as_dict(),
+    }
+
+
+def clear(folder: Path) -> None:
+    """Drop a run's checkpoints; its folder stays for the lock that is held in it."""
+    for path in folder.glob("step-*.pt"):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""From records to speedups: pure functions, no torch."""

@@ -1,0 +1,139 @@
+"""Which records a board is made of: one version of the task, one machine kind, one configuration per cell."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bench.errors import BenchError
+from bench.index import IndexRow
+from bench.task import rung_name
+
+Cells = dict[tuple[str, float], list[IndexRow]]  # by entry and budget; one row per seed, seeds rising
+
+
+@dataclass(frozen=True)
+class Selection:
+    task: str
+    reference_track: str
+    cells: Cells
+    machine_kinds: tuple[str, ...]  # the one kept first, then those left out
+    notes: tuple[str, ...]  # what was left out, in words
+
+
+def select(records: Iterable[IndexRow], task_digest: str, mode: str, track: str, reference: str,
+           reference_track: str | None) -> Selection:
+    """Return the cells of one board; contradictions between records are refused, never settled by choosing."""
+    everything = list(records)
+    same = [row for row in everything if row.task_digest == task_digest]
+    if not same:
+        names = ", ".join(sorted({row.task for row in everything})) or "none at all"
+        raise BenchError("no records of this version of the task", f"records given: {names}; a task file that "
+                         "changed what moves a number starts a new board")
+    names_of_task = Counter(row.task for row in same)
+    task = min(names_of_task, key=lambda name: (-names_of_task[name], name))
+    notes = _other_versions(everything, task, task_digest) + _other_names(names_of_task, task)
+    same = [row for row in same if row.task == task]
+    reference_track = reference_track or _reference_track(same, mode, track, reference)
+    pool = [row for row in same if row.mode == mode
+            and row.track == (reference_track if row.entry == reference else track)]
+    if not any(row.entry == reference for row in pool):
+        _refuse_without_reference(same, task, mode, reference, reference_track)
+    pool, kinds, left_out = _one_machine_kind(pool, reference)
+    rows, repeated = _one_row_per_seed(_one_record_per_run(pool))
+    cells: Cells = defaultdict(list)
+    for row in rows:
+        _check_losses(row)
+        cells[row.entry, row.budget].append(row)
+    _check_configurations(cells)
+    return Selection(task, reference_track, dict(cells), kinds, tuple(notes + left_out + repeated))
+
+
+def _other_versions(rows: list[IndexRow], task: str, digest: str) -> list[str]:
+    count = sum(row.task == task and row.task_digest != digest for row in rows)
+    return [f"left out: {count} records of other versions of {task}"] if count else []
+
+
+def _other_names(names: Counter[str], task: str) -> list[str]:
+    return [f"left out: {count} records of the same task under the name {name}"
+            for name, count in sorted(names.items()) if name != task]
+
+
+def _reference_track(rows: list[IndexRow], mode: str, track: str, reference: str) -> str:
+    """Return the board's own track where the reference ran in it, else tuned: the transfer track's yardstick."""
+    own = any(row.entry == reference and row.track == track and row.mode == mode for row in rows)
+    return track if own else "tuned"
+
+
+def _refuse_without_reference(rows: list[IndexRow], task: str, mode: str, reference: str, track: str) -> None:
+    where = sorted({f"{row.mode}/{row.track}" for row in rows if row.entry == reference})
+    raise BenchError(f"{task}: {reference} has no records in mode {mode}, track {track}, and speedups are read from it",
+                     f"it has some in {', '.join(where)}" if where else f"run {reference} at two budgets or more")
+
+
+def _one_machine_kind(rows: list[IndexRow], reference: str) -> tuple[list[IndexRow], tuple[str, ...], list[str]]:
+    """Keep the kind with most records of the reference: losses of two kinds are not averaged."""
+    ladder = Counter(row.machine_kind for row in rows if row.entry == reference)
+    total = Counter(row.machine_kind for row in rows)
+    kinds = sorted(total, key=lambda kind: (-ladder[kind], -total[kind], kind))
+    notes = []
+    for kind in kinds[1:]:
+        entries = sorted({row.entry for row in rows if row.machine_kind == kind})
+        notes.append(f"left out: {total[kind]} records made on machine kind {kind[:12]} ({', '.join(entries)})")
+    return [row for row in rows if row.machine_kind == kinds[0]], tuple(kinds), notes
+
+
+def _one_record_per_run(rows: list[IndexRow]) -> list[IndexRow]:
+    """Keep one record per run_id, a finished one first; two finished ones must agree."""
+    kept: dict[str, IndexRow] = {}
+    for row in sorted(rows, key=lambda row: (not row.finished, row.path)):
+        first = kept.setdefault(row.run_id, row)
+        if row.finished and (row.score_loss, row.charged_tokens) != (first.score_loss, first.charged_tokens):
+            raise BenchError(f"{row.path}: differs from {first.path}, a record of the same run",
+                             "a run replays bit for bit on its machine kind; replay it and remove the wrong one")
+    return list(kept.values())
+
+
+def _one_row_per_seed(rows: list[IndexRow]) -> tuple[list[IndexRow], list[str]]:
+    """Keep the newest run of a seed: run again (under a newer harness), it is no second sample."""
+    kept: dict[tuple[str, float, int], IndexRow] = {}
+    for row in sorted(rows, key=lambda row: (row.made, row.run_id)):
+        old = kept.get((row.entry, row.budget, row.seed))
+        if old is not None:
+            _check_same_configuration(old, row)
+        kept[row.entry, row.budget, row.seed] = row
+    older = len(rows) - len(kept)
+    notes = [f"left out: {older} older runs of a seed that was run again"] if older else []
+    return [kept[key] for key in sorted(kept)], notes
+
+
+def _check_losses(row: IndexRow) -> None:
+    if not row.finished:
+        return
+    if row.score_loss is None or not math.isfinite(row.score_loss):
+        raise BenchError(f"{row.path}: finished without a scoring loss", "a run that diverged says so")
+    if not (math.isfinite(row.charged_tokens) and row.charged_tokens > 0):
+        raise BenchError(f"{row.path}: finished with {row.charged_tokens} charged tokens")
+
+
+def _check_configurations(cells: Cells) -> None:
+    """Refuse a cell of several values, and an entry of several sources; values may differ between rungs."""
+    first: dict[str, IndexRow] = {}
+    for (entry, _), rows in cells.items():
+        for row in rows:
+            _check_same_configuration(rows[0], row)
+        source = first.setdefault(entry, rows[0])
+        if source.entry_digest != rows[0].entry_digest:
+            _refuse_pair("two versions of its source", source, rows[0])
+
+
+def _check_same_configuration(a: IndexRow, b: IndexRow) -> None:
+    if a.entry_digest != b.entry_digest:
+        _refuse_pair("two versions of its source", a, b)
+    if a.values_digest != b.values_digest:
+        _refuse_pair(f"two sets of values at {rung_name(a.budget)}", a, b)
+
+
+def _refuse_pair(what: str, a: IndexRow, b: IndexRow) -> None:
+    raise BenchError(f"{a.entry} has records of {what}: {a.path} and {b.path}",
+                     "a board shows one configuration; score the folder of one plan, or move the other's records away")

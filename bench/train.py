@@ -1,0 +1,192 @@
+"""The training loop. There is one, for every task, entry and mode; the order of events is the order of lines."""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from bench.clock import Clock
+
+FLUSH_STEPS = 16  # losses are read from the device, checked and reported this often
+MILESTONES = 256  # at most so many running digests are kept
+RMS_SAMPLES = 16  # steps whose change of the weights is measured
+
+
+@dataclass
+class Progress:
+    """All that a resumed run must know beside weights and optimizer state; plain values only."""
+
+    step: int = 0  # steps done
+    data_chain: str = ""
+    loss_chain: str = ""
+    losses: list[float] = field(default_factory=list)  # nats per token, one per step
+    norms: list[float] = field(default_factory=list)  # global gradient norm before clipping
+    milestones: list[dict[str, Any]] = field(default_factory=list)
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    train_seconds: float = 0.0
+    lap_step_seconds: list[float] = field(default_factory=list)  # mean step time between two flushes
+    initial_loss: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Course:
+    """The numbers of one run's course."""
+
+    steps: int
+    batch_tokens: int
+    micro_batch: int  # sequences per forward pass
+    clip: float | None
+    multiplier: Callable[[int], float]  # of the step that starts after so many tokens
+    curve_every: int  # steps
+    stop_after: int | None = None  # replay stops early; the schedule does not know
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is trained, by whom, on what. One argument instead of six, since replay and tests pass them on."""
+
+    parameters: dict[str, list[Parameter]]  # by role
+    optimizers: Sequence[Optimizer]
+    peaks: Sequence[Sequence[float]]  # learning rate of each optimizer's groups before the schedule
+    losses_of: Callable[[Tensor], Tensor]  # (B, S) tokens -> (B,) nats per token
+    batch_at: Callable[[int], Tensor]  # step -> (B, S) tokens on the CPU
+    curve_loss: Callable[[], float]  # validation loss for the curve
+    device: torch.device
+
+
+class Diverged(Exception):
+    """The loss or the gradient is no longer a number."""
+
+
+def train(
+    parts: Parts,
+    course: Course,
+    progress: Progress,
+    clock: Clock,
+    save: Callable[[bool], None],
+    report: Callable[[Progress], None],
+) -> None:
+    """Spend the whole budget from where progress stands; raise Diverged when a number is none.
+
+    save(False) is called where a checkpoint may be written, save(True) where one must; report after each flush.
+    """
+    weights = [w for group in parts.parameters.values() for w in group]
+    end = min(course.steps, course.stop_after or course.steps)
+    milestone_every = math.ceil(course.steps / MILESTONES)
+    rms_every = milestone_every * max(1, course.steps // milestone_every // RMS_SAMPLES)
+    pending: list[tuple[Tensor, Tensor, str]] = []
+    for step in range(progress.step, end):
+        if step % course.curve_every == 0:
+            _flush(pending, progress, clock, milestone_every, report)
+            with clock.paused():
+                _look(parts, course, progress, step)
+        tokens_BS = parts.batch_at(step)
+        digest = hashlib.sha256(tokens_BS.numpy().tobytes()).hexdigest()
+        loss = _gradients(parts, course, tokens_BS)
+        norm = _clip(weights, course.clip)
+        m = course.multiplier(step * course.batch_tokens)
+        before = _copy(parts.parameters) if (step + 1) % rms_every == 0 else None
+        for optimizer, rates in zip(parts.optimizers, parts.peaks, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * m
+            optimizer.step()
+        for w in weights:
+            w.grad = None
+        pending.append((loss, norm, digest))
+        if (step + 1) % FLUSH_STEPS == 0 or before is not None or step + 1 == end:
+            _flush(pending, progress, clock, milestone_every, report)
+            with clock.paused():
+                if before is not None:
+                    progress.milestones[-1]["update_rms"] = _update_rms(before, parts.parameters)
+                save(step + 1 == end)
+    if end == course.steps:
+        _look(parts, course, progress, end)
+
+
+def _gradients(parts: Parts, course: Course, tokens_BS: Tensor) -> Tensor:
+    """Accumulate the gradient of the batch's mean loss and return that loss."""
+    micro_batches = tokens_BS.to(parts.device, non_blocking=True).split(course.micro_batch)
+    total = torch.zeros((), device=parts.device)
+    for tokens in micro_batches:
+        loss = parts.losses_of(tokens).mean() / len(micro_batches)
+        loss.backward()
+        total += loss.detach()
+    return total
+
+
+def _clip(weights: Iterable[Parameter], limit: float | None) -> Tensor:
+    """Scale gradients down to the limit and return their global norm as it was."""
+    gradients = [w.grad for w in weights if w.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if limit is not None:
+        torch._foreach_mul_(gradients, (limit / norm).clamp(max=1.0))
+    return norm
+
+
+def _flush(
+    pending: list[tuple[Tensor, Tensor, str]],
+    progress: Progress,
+    clock: Clock,
+    milestone_every: int,
+    report: Callable[[Progress], None],
+) -> None:
+    """Read what is pending from the device and link it into the chains; raise Diverged at the first non-number."""
+    if not pending:
+        return
+    numbers = torch.stack([torch.stack([loss, norm]) for loss, norm, _ in pending]).float().cpu()
+    progress.lap_step_seconds.append(clock.lap() / len(pending))
+    progress.train_seconds = clock.seconds
+    for (loss, norm), (_, _, batch) in zip(numbers, pending, strict=True):
+        progress.data_chain = _link(progress.data_chain, bytes.fromhex(batch))
+        bits = progress.step.to_bytes(8, "little") + torch.stack([loss, norm]).numpy().tobytes()
+        progress.loss_chain = _link(progress.loss_chain, bits)
+        progress.losses.append(loss.item())
+        progress.norms.append(norm.item())
+        progress.step += 1
+        if progress.step % milestone_every == 0:
+            progress.milestones.append({"step": progress.step, "data": progress.data_chain,
+                                        "loss": progress.loss_chain, "update_rms": {}})
+        if not (math.isfinite(progress.losses[-1]) and math.isfinite(progress.norms[-1])):
+            pending.clear()
+            raise Diverged(f"loss {progress.losses[-1]} and gradient norm {progress.norms[-1]} at step {progress.step}")
+    pending.clear()
+    report(progress)
+
+
+def _link(chain: str, data: bytes) -> str:
+    return hashlib.sha256(bytes.fromhex(chain) + data).hexdigest()
+
+
+def _look(parts: Parts, course: Course, progress: Progress, step: int) -> None:
+    """Add a point to the curve."""
+    tokens = step * course.batch_tokens
+    if progress.curve and progress.curve[-1]["tokens"] == tokens:  # resumed right here
+        return
+    loss = parts.curve_loss()
+    point = {"tokens": tokens, "loss": loss if math.isfinite(loss) else None, "train_seconds": progress.train_seconds}
+    progress.curve.append(point)
+    if step == 0:
+        progress.initial_loss = point["loss"]
+
+
+def _copy(parameters: dict[str, list[Parameter]]) -> dict[str, list[Tensor]]:
+    return {role: [w.detach().clone() for w in group] for role, group in parameters.items()}
+
+
+def _update_rms(before: dict[str, list[Tensor]], after: dict[str, list[Parameter]]) -> dict[str, float]:
+    """Return the root mean square of the change of the weights, by role."""
+    result = {}
+    for role, old in before.items():
+        if old:
+            squares = sum((new.detach() - w).double().square().sum().item() for w, new in zip(old, after[role], strict=True))
+            result[role] = math.sqrt(squares / sum(w.numel() for w in old))
+    return result
