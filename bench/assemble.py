@@ -1,4 +1,4 @@
-"""From a request to the parts of a run. With the modules it names, this is the harness: what moves a number for everyone."""
+"""From a request to the parts of a run. With the modules named here, this is what moves a number for everyone."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +15,8 @@ from torch.optim import AdamW, Optimizer
 from transformers import PreTrainedModel
 
 from bench.data.sequences import Sequences
-from bench.data.tokens import TokenSet, prepare
+from bench.data.shards import TokenSet
+from bench.data.tokens import prepare
 from bench.digest import digest_of_sources
 from bench.entry import WARMUP, Entry, Value
 from bench.errors import BenchError
@@ -28,8 +29,8 @@ from bench.task import Rest, Task
 from bench.train import Course, Parts
 
 HARNESS = (
-    "assemble.py", "data/corpus.py", "data/sequences.py", "data/synthetic.py", "data/tokens.py",
-    "evaluate/loss.py", "model.py", "roles.py", "schedule.py", "train.py",
+    "assemble.py", "data/corpus.py", "data/encoding.py", "data/sequences.py", "data/shards.py", "data/synthetic.py",
+    "data/tokens.py", "evaluate/loss.py", "model.py", "roles.py", "schedule.py", "train.py",
 )  # fmt: skip
 
 
@@ -78,23 +79,22 @@ class Assembly:
     entry_optimizers: list[Optimizer]
     parts: Parts
     course: Course
-    generator: torch.Generator
-    select: np.ndarray  # (N, context + 1) tokens of the selecting half
-    score: np.ndarray
-    losses_of: Callable[[Tensor], Tensor]
-    evaluation_weights: Callable[[], AbstractContextManager[Any]]
-    tokens: dict[str, TokenSet]
     schedule: Literal["decay", "constant"]
+    generator: torch.Generator
+    evaluation_weights: Callable[[], AbstractContextManager[Any]]
     evaluation_batch: int  # sequences
+    select: np.ndarray  # (N, context + 1) tokens of the selecting half
+    score: np.ndarray  # of the scoring half
+    tokens: dict[str, TokenSet]
+    text_tokens: int  # that one pass over the training text trains on
 
 
 def assemble(
-    request: Request, data_folder: Path, device: torch.device, compiled: bool, stop_after: int | None = None,
-    report: Callable[[str], None] = lambda line: None,
+    request: Request, data_folder: Path, device: torch.device, compiled: bool, stop_after: int | None = None
 ) -> Assembly:
     """Build model, data, optimizers and course of a run; raise BenchError where the entry does not fit."""
     task, training = request.task, request.task.training
-    tokens = prepare(task.data, task.model.vocabulary, data_folder, report)
+    tokens = prepare(task.data, task.model.vocabulary, data_folder)
     train_set = Sequences(tokens["train"], training.context)
     halves = {name: Sequences(tokens[name], training.context) for name in ("select", "score")}
     select, score = (half.in_order(0, len(half)) for half in halves.values())
@@ -109,13 +109,15 @@ def assemble(
 
     losses_of: Callable[[Tensor], Tensor] = partial(sequence_losses, model)
     if compiled:
+        torch.compiler.reset()  # an earlier run's graphs would count towards the limit on recompilation
         losses_of = torch.compile(losses_of, dynamic=False, fullgraph=not training.activation_checkpointing)
     module = request.entry.module()
     evaluation_weights = getattr(module, "evaluation_weights", None)
     other_weights = partial(evaluation_weights, entry_optimizers) if evaluation_weights else nullcontext
 
     def batch_at(step: int) -> Tensor:
-        return torch.from_numpy(train_set.shuffled(request.seed, step * training.batch_sequences, training.batch_sequences))
+        count = training.batch_sequences
+        return torch.from_numpy(train_set.shuffled(request.seed, step * count, count))
 
     def curve_loss() -> float:
         with other_weights():
@@ -131,20 +133,31 @@ def assemble(
         curve_loss=curve_loss,
         device=device,
     )
-    warmup = float(request.values[WARMUP])
+    warmup, kind = float(request.values[WARMUP]), request.entry.facts.schedule.kind
     course = Course(
         steps=steps,
         batch_tokens=training.batch_tokens,
         micro_batch=training.micro_batch_sequences,
         clip=training.clip if request.entry.facts.clip else None,
-        multiplier=lambda seen: multiplier(seen, training.batch_tokens, run.tokens, warmup, request.entry.facts.schedule.kind),
+        multiplier=lambda seen: multiplier(seen, training.batch_tokens, run.tokens, warmup, kind),
         curve_every=max(1, steps // task.evaluation.curve_points),
         stop_after=stop_after,
     )
     return Assembly(
-        model, roles, entry_optimizers, parts, course, generator, select, score, losses_of, other_weights, tokens,
-        request.entry.facts.schedule.kind, task.evaluation.batch_sequences,
-    )  # fmt: skip
+        model=model,
+        roles=roles,
+        entry_optimizers=entry_optimizers,
+        parts=parts,
+        course=course,
+        schedule=kind,
+        generator=generator,
+        evaluation_weights=other_weights,
+        evaluation_batch=task.evaluation.batch_sequences,
+        select=select,
+        score=score,
+        tokens=tokens,
+        text_tokens=len(train_set) * training.context,
+    )
 
 
 def build_entry(entry: Entry, values: dict[str, Value], roles: Roles, run: Run) -> list[Optimizer]:
@@ -154,7 +167,7 @@ def build_entry(entry: Entry, values: dict[str, Value], roles: Roles, run: Run) 
         built = entry.module().build(roles, hyperparameters, run)
     except Exception as error:
         raise BenchError(f"{entry.source}: build() raised {type(error).__name__}: {error}") from error
-    optimizers = [built] if isinstance(built, Optimizer) else list(built)
+    optimizers = list(built) if isinstance(built, list | tuple) else [built]
     if not all(isinstance(optimizer, Optimizer) for optimizer in optimizers):
         raise BenchError(f"{entry.source}: build() must return torch optimizers, got {type(built).__name__}")
     claims, scope = set(claimed(optimizers, roles, entry.source)), entry.facts.scope
@@ -171,7 +184,7 @@ def claimed(optimizers: list[Optimizer], roles: Roles, source: Path | None = Non
     """Return the parameters that optimizers own; one claimed twice or unknown to the model is refused."""
     claims = [w for optimizer in optimizers for group in optimizer.param_groups for w in group["params"]]
     if len(claims) != len(set(claims)):
-        raise BenchError(f"{source}: a parameter is claimed twice", "each parameter belongs to one group of one optimizer")
+        raise BenchError(f"{source}: a parameter is claimed twice", "each belongs to one group of one optimizer")
     if not set(claims) <= set(roles.all):
         raise BenchError(f"{source}: build() claims a tensor that is no parameter of the model")
     return claims

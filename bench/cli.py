@@ -13,7 +13,7 @@ from rich.console import Console
 from bench.entry import Entry
 from bench.errors import BenchError
 from bench.places import PUBLISHED, RUNS, data_folder
-from bench.task import Task, parse_rung, read_task, rung_name
+from bench.task import parse_rung, read_task, rung_name
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="Isoloss: how many times fewer tokens than tuned AdamW does an optimizer need?")  # fmt: skip
@@ -21,7 +21,9 @@ err = Console(stderr=True)
 
 TaskPath = Annotated[Path, typer.Argument(help="a task, as tasks/nano.toml", show_default=False)]
 EntryPath = Annotated[Path, typer.Argument(help="an entry, as baselines/muon/muon.toml", show_default=False)]
-Records = Annotated[list[Path], typer.Option("--records", help="folders of records")]
+Records = Annotated[
+    list[Path] | None, typer.Option(help="a folder of records; may be repeated", show_default="leaderboard/records")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a script")]
 
 
@@ -129,13 +131,13 @@ def data(task: TaskPath, as_json: AsJson = False) -> None:
     from bench.data.tokens import prepare
 
     definition = read_task(task)
-    sets = prepare(definition.data, definition.model.vocabulary, data_folder(), report=lambda line: err.print(line))
-    facts = {split: {"tokens": len(tokens), "digest": tokens.digest} for split, tokens in sets.items()}
+    with err.status(f"{task.stem}: preparing") as status:
+        sets = prepare(definition.data, definition.model.vocabulary, data_folder(), status.update)
     if as_json:
-        print(json.dumps(facts))
+        print(json.dumps({split: {"tokens": len(tokens), "digest": tokens.digest} for split, tokens in sets.items()}))
         return
-    for split, fact in facts.items():
-        print(f"{split:8}{fact['tokens']:>14,} tokens  {fact['digest'][:16]}")
+    for split, tokens in sets.items():
+        print(f"{split:8}{len(tokens):>14,} tokens  {tokens.digest[:16]}")
 
 
 @app.command(**example("task tasks/nano.toml"))
@@ -150,7 +152,7 @@ def task(task: TaskPath, as_json: AsJson = False) -> None:
 @app.command(**example("score tasks/nano.toml --format github"))
 def score(
     task: TaskPath,
-    records: Records = [PUBLISHED / "records"],  # noqa: B006: typer copies it
+    records: Records = None,
     mode: Annotated[str, typer.Option(help="a mode")] = "bf16",
     track: Annotated[str | None, typer.Option(help="tuned, transfer or declared; the first that has records")] = None,
     output: Annotated[Format, typer.Option("--format", help="of the tables")] = Format.plain,
@@ -158,17 +160,18 @@ def score(
     """Print speedups at equal loss, with intervals, from records alone."""
     from bench.index import load_index
     from bench.score.board import make_board
+    from bench.score.cells import best_track
     from bench.score.table import render
 
     definition = read_task(task)
-    rows = load_index(records, RUNS / "index")
-    board = make_board(rows, task.stem, definition, mode, track)
-    print(render(board, definition, output.value))
+    rows = load_index(records or [PUBLISHED / "records"], RUNS / "index")
+    board = make_board(rows, definition, definition.reference, mode, track or best_track(rows, definition.digest))
+    print(render(board, definition, output.value), end="")
 
 
 @app.command(**example("site --records leaderboard/records --out leaderboard/site"))
 def site(
-    records: Records = [PUBLISHED / "records"],  # noqa: B006: typer copies it
+    records: Records = None,
     out: Annotated[Path, typer.Option(help="folder of the pages")] = PUBLISHED / "site",
     tasks: Annotated[Path, typer.Option(help="folder of tasks")] = Path("tasks"),
     baselines: Annotated[Path, typer.Option(help="folder of algorithms")] = Path("baselines"),
@@ -176,7 +179,7 @@ def site(
     """Build the pages from records; the same records give the same bytes."""
     from bench.pages.build import build_site
 
-    written = build_site(records, tasks, baselines, out, RUNS / "index")
+    written = build_site(records or [PUBLISHED / "records"], tasks, baselines, out)
     print(f"{written} pages: {(out / 'index.html').resolve()}")
 
 
@@ -201,6 +204,3 @@ def main() -> None:
     except KeyboardInterrupt:
         err.print("stopped: the same command goes on from the last checkpoint")
         sys.exit(130)
-
-
-__all__ = ["Task", "app", "main"]

@@ -29,18 +29,19 @@ def digest_of_file(path: Path) -> str:
 
 
 def code_without_prose(source: str) -> str:
-    """Return Python source without comments, docstrings and layout: explaining code better must not orphan its records."""
+    """Return Python source without comments, docstrings and layout: explaining code must not orphan its records."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            value = first.value if isinstance(first, ast.Expr) else None
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
                 node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)
 
 
 def digest_of_sources(files: Mapping[str, Path] | Iterable[Path]) -> str:
-    """Return the digest of Python files' code, keyed by name, so that a moved line or an edited comment changes nothing."""
+    """Return the digest of Python files' code, by name; a moved line or an edited comment changes nothing."""
     named = files if isinstance(files, Mapping) else {path.name: path for path in files}
     code = {}
     for name, path in named.items():

@@ -1,4 +1,4 @@
-"""An entry: one variant of an algorithm with a name on the board. Its TOML says what it is, its folder holds the code."""
+"""An entry: a variant of an algorithm with a name on the board. Its TOML says what it is, its folder has the code."""
 
 import ast
 import importlib.util
@@ -54,8 +54,8 @@ class Facts(Spec):
     transfer: bool = True  # false: the method sets its own step size
     transfer_reason: str | None = None
     schedule: Schedule
-    fixed: dict[str, Value] = {}
-    search: dict[str, Range] = {}
+    fixed: dict[str, Value] = Field(default_factory=dict)
+    search: dict[str, Range] = Field(default_factory=dict)
     deviations: tuple[str, ...] = ()  # known departures from the source
 
     @model_validator(mode="after")
@@ -82,7 +82,9 @@ class Entry:
         self.source = path.parent / "optimizer.py"
         declared = {name: dimension.default for name, dimension in self.facts.search.items()}
         self.defaults: dict[str, Value] = {
-            **self.facts.fixed, **declared, WARMUP: self.facts.schedule.warmup_fraction,
+            **self.facts.fixed,
+            **declared,
+            WARMUP: self.facts.schedule.warmup_fraction,
         }
         self._check_code()
 
@@ -95,7 +97,7 @@ class Entry:
 
     @property
     def sources(self) -> dict[str, Path]:
-        """All Python files of the folder, since optimizer.py may read others, and the shared mathematics they import."""
+        """All Python files of the folder, since optimizer.py may read others, and what they import of bench.linalg."""
         found = {path.name: path for path in sorted(self.path.parent.glob("*.py"))}
         waiting = list(found.values())
         while waiting:
@@ -124,11 +126,15 @@ class Entry:
         fields = _fields(next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Hyperparameters"))
         given = set(self.defaults) - {WARMUP}
         for name in sorted(set(fields) - given):
-            raise BenchError(f"{self.path}: no value for hyperparameter {name}{did_you_mean(name, given - set(fields))}",
-                             f"give it under [search.{name}] or [fixed]")
+            near = did_you_mean(name, given - set(fields))
+            raise BenchError(
+                f"{self.path}: no value for hyperparameter {name}{near}", f"give it under [search.{name}] or [fixed]"
+            )
         for name in sorted(given - set(fields)):
-            raise BenchError(f"{self.path}: {name} is no field of Hyperparameters{did_you_mean(name, fields)}",
-                             f"fields: {', '.join(fields) or 'none'}")
+            raise BenchError(
+                f"{self.path}: {name} is no field of Hyperparameters{did_you_mean(name, fields)}",
+                f"fields: {', '.join(fields) or 'none'}",
+            )
 
     def module(self) -> ModuleType:
         """Return optimizer.py, run once under a name made from its digest; this is where torch gets imported."""
@@ -172,7 +178,8 @@ def _linalg_imports(source: Path) -> set[str]:
 
 
 def _fields(node: ast.ClassDef) -> list[str]:
-    return [line.target.id for line in node.body if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)]
+    targets = [line.target for line in node.body if isinstance(line, ast.AnnAssign)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def find_entries(folder: Path) -> list[Entry]:

@@ -45,7 +45,7 @@ def measure(assembly: Assembly) -> Final:
     """Evaluate both halves of the validation text; a loss that is no number is None."""
     with assembly.evaluation_weights():
         select, score = (
-            evaluate(assembly.losses_of, half, assembly.evaluation_batch, assembly.parts.device)
+            evaluate(assembly.parts.losses_of, half, assembly.evaluation_batch, assembly.parts.device)
             for half in (assembly.select, assembly.score)
         )
         evaluated = weights_digest(assembly.model)
@@ -114,6 +114,7 @@ def protocol_facts(assembly: Assembly, progress: Progress) -> dict[str, Any]:
         "clip_rate": None if clip is None or not progress.norms else _share_above(progress.norms, clip),
         "update_rms": _mean_update_rms(progress),
         "passes": 1.0,
+        "epochs": round(progress.step * assembly.course.batch_tokens / assembly.text_tokens, 4),
         "validation": digest_of([assembly.tokens[half].digest for half in ("select", "score")]),
     }
 

@@ -67,6 +67,6 @@ def render_forecast(facts: dict[str, Any]) -> str:
     ]
     if facts["loss_floor"] is not None:
         lines.append(f"  no model can end below {facts['loss_floor']:.4f} nats a token: the language's entropy rate")
-    table = tabulate(rows, headers=["rung", "tokens", "steps", "operations"], colalign=("left", "right", "right", "right"),
-                     disable_numparse=True)  # fmt: skip
+    headers, align = ["rung", "tokens", "steps", "operations"], ("left", "right", "right", "right")
+    table = tabulate(rows, headers=headers, colalign=align, disable_numparse=True)
     return "\n".join([*lines, "", table])

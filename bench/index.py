@@ -43,6 +43,7 @@ class IndexRow(NamedTuple):
     step_seconds: float | None
     made: str
     plan: str | None
+    epochs: float  # passes over the training text
 
     @property
     def finished(self) -> bool:
@@ -55,12 +56,29 @@ Known = dict[str, tuple[int, int, IndexRow]]  # by path: size, mtime_ns, row
 def index_row(record: Record, path: str) -> IndexRow:
     inputs = record.inputs
     return IndexRow(
-        run_id=record.run_id, path=path, task=inputs.task, task_digest=inputs.task_digest, entry=inputs.entry,
-        entry_digest=inputs.entry_digest, values_digest=digest_of(inputs.values), mode=inputs.mode,
-        budget=inputs.budget, track=inputs.track, seed=inputs.seed, machine_kind=inputs.machine_kind,
-        outcome=record.outcome, cause=record.cause, tokens=record.tokens, charged_tokens=record.charged_tokens,
-        select_loss=record.select_loss, score_loss=record.score_loss, train_seconds=record.cost.train_seconds,
-        step_seconds=record.cost.step_seconds, made=record.made, plan=record.plan,
+        run_id=record.run_id,
+        path=path,
+        task=inputs.task,
+        task_digest=inputs.task_digest,
+        entry=inputs.entry,
+        entry_digest=inputs.entry_digest,
+        values_digest=digest_of(inputs.values),
+        mode=inputs.mode,
+        budget=inputs.budget,
+        track=inputs.track,
+        seed=inputs.seed,
+        machine_kind=inputs.machine_kind,
+        outcome=record.outcome,
+        cause=record.cause,
+        tokens=record.tokens,
+        charged_tokens=record.charged_tokens,
+        select_loss=record.select_loss,
+        score_loss=record.score_loss,
+        train_seconds=record.cost.train_seconds,
+        step_seconds=record.cost.step_seconds,
+        made=record.made,
+        plan=record.plan,
+        epochs=record.facts.epochs,
     )
 
 

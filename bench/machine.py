@@ -22,7 +22,7 @@ def make_deterministic(threads: int) -> None:
     """Make equal runs end with equal bits: deterministic kernels, fixed workspaces, no autotuning, fixed threads."""
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.set_num_threads(threads)
 
@@ -80,7 +80,8 @@ def _processor(device: torch.device) -> str:
     except OSError:
         return platform.processor() or platform.machine()
     facts = dict(re.split(r"\s*:\s*", line, maxsplit=1) for line in lines if ":" in line)
-    return f"{facts.get('model name', platform.machine())} (family {facts.get('cpu family')}, model {facts.get('model')})"
+    name = facts.get("model name", platform.machine())
+    return f"{name} (family {facts.get('cpu family')}, model {facts.get('model')})"
 
 
 def _instructions(device: torch.device) -> str:

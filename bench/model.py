@@ -48,8 +48,8 @@ def sequence_losses(model: PreTrainedModel, tokens_BS: Tensor) -> Tensor:
     return losses_BT.mean(dim=1)
 
 
-def _token_losses(hidden_BTD: Tensor, head: nn.Module, targets_BT: Tensor) -> Tensor:
-    if head.weight.shape[0] <= LARGE_VOCABULARY:
+def _token_losses(hidden_BTD: Tensor, head: nn.Linear, targets_BT: Tensor) -> Tensor:
+    if head.out_features <= LARGE_VOCABULARY:
         return _piece(hidden_BTD, head, targets_BT)
     hidden, targets = hidden_BTD.flatten(0, 1), targets_BT.flatten()
     pieces = [
@@ -59,7 +59,7 @@ def _token_losses(hidden_BTD: Tensor, head: nn.Module, targets_BT: Tensor) -> Te
     return torch.cat(pieces).view_as(targets_BT)
 
 
-def _piece(hidden: Tensor, head: nn.Module, targets: Tensor) -> Tensor:
+def _piece(hidden: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:
     """Return the loss of every token; logits are fp32 from here on."""
     logits = head(hidden).float()
     return F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none").view_as(targets)

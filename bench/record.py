@@ -1,4 +1,4 @@
-"""A record: the facts of one run, one JSON file with a compressed log beside it. Facts only: what they mean is score's."""
+"""A record: the facts of one run, one JSON file and a compressed log. Facts only: what they mean is for score to say."""
 
 import gzip
 import json
@@ -92,6 +92,7 @@ class Facts(Spec):
     clip_rate: float | None  # share of steps that were clipped
     update_rms: dict[Role, float]  # root mean square of a step's change, mean over milestones
     passes: float  # forward-backwards per step, mean
+    epochs: float  # passes over the training text
     validation: Digest  # of the validation tokens
 
 
@@ -114,7 +115,7 @@ class Record(Spec):
     steps: int
     tokens: int
     charged_tokens: float  # tokens x passes
-    initial_loss: Loss  # selecting half, before the first step
+    initial_loss: Loss  # first sequences of the selecting half, before the first step
     select_loss: Loss  # selecting half, at the end
     score_loss: Loss  # scoring half, at the end
     chains: Chains
@@ -205,8 +206,10 @@ def read_record(path: Path) -> Record:
         raise BenchError(f"{path}: schema {table.get('schema')!r} is not one this version reads ({SCHEMA})")
     record = validate(table, Record, str(path))
     if seal(table)["digest"] != record.digest:
-        raise BenchError(f"{path}: the record was changed after it was written (its digest does not fit)",
-                         "restore it from version control, or run it again")
+        raise BenchError(
+            f"{path}: the record was changed after it was written (its digest does not fit)",
+            "restore it from version control, or run it again",
+        )
     if record.inputs.run_id != record.run_id or path.stem != record.run_id:
         raise BenchError(f"{path}: run_id is not the digest of its inputs and the name of its file")
     return record

@@ -43,7 +43,7 @@ def replay(
         raise BenchError("--keep-weights needs the whole run: leave --steps out")
     setting = settle(request_of(record, task, entry), watch, record.machine.compiled)
     notes = tuple(differences(record, setting))
-    assembly = assemble(setting.request, places.data, setting.device, setting.compiled, steps or record.steps, watch.say)
+    assembly = assemble(setting.request, places.data, setting.device, setting.compiled, steps or record.steps)
     if weights_digest(assembly.model) != record.weights.initial:
         notes = (*notes, "the initial weights differ")
     progress = _train(assembly, watch)
@@ -61,11 +61,17 @@ def request_of(record: Record, task: Task, entry: Entry) -> Request:
     """Return the record's own request; a task or an entry that has changed since is refused."""
     inputs = record.inputs
     if task.digest != inputs.task_digest:
-        raise BenchError(f"the task {inputs.task} has changed since this record (digest {task.digest[:12]}, "
-                         f"recorded {inputs.task_digest[:12]})", "check out the version the record was made with")
+        raise BenchError(
+            f"the task {inputs.task} has changed since this record (digest {task.digest[:12]}, "
+            f"recorded {inputs.task_digest[:12]})",
+            "check out the version the record was made with",
+        )
     if entry.digest != inputs.entry_digest:
-        raise BenchError(f"the entry {inputs.entry} has changed since this record (digest {entry.digest[:12]}, "
-                         f"recorded {inputs.entry_digest[:12]})", "check out the version the record was made with")
+        raise BenchError(
+            f"the entry {inputs.entry} has changed since this record (digest {entry.digest[:12]}, "
+            f"recorded {inputs.entry_digest[:12]})",
+            "check out the version the record was made with",
+        )
     return Request(inputs.task, task, entry, inputs.values, inputs.mode, inputs.budget, inputs.track, inputs.seed)
 
 
@@ -82,8 +88,14 @@ def _train(assembly: Assembly, watch: Watch) -> Progress:
     warm_up(assembly)
     progress = Progress()
     try:
-        train(assembly.parts, assembly.course, progress, Clock(), lambda must: None,
-              lambda now: watch.progress(now, assembly.course.stop_after or 0, assembly.course.batch_tokens))
+        train(
+            assembly.parts,
+            assembly.course,
+            progress,
+            Clock(),
+            lambda must: None,
+            lambda now: watch.progress(now, assembly.course.stop_after or 0, assembly.course.batch_tokens),
+        )
     except Diverged as error:
         watch.say(f"diverged: {error}")
     return progress
@@ -119,8 +131,11 @@ def _keep(assembly: Assembly, record: Record, folder: Path) -> Path:
     """Save the final weights, which must have the record's digest."""
     digest = weights_digest(assembly.model)
     if digest != record.weights.final:
-        raise BenchError(f"the replayed weights are not the record's (digest {digest[:12]}, recorded "
-                         f"{(record.weights.final or 'none')[:12]})", "replay on the record's kind of machine")
+        raise BenchError(
+            f"the replayed weights are not the record's (digest {digest[:12]}, recorded "
+            f"{(record.weights.final or 'none')[:12]})",
+            "replay on the record's kind of machine",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{record.run_id}.pt"
     torch.save(assembly.model.state_dict(), path)

@@ -1,4 +1,4 @@
-"""What an entry is given: the model's parameters by part, and the facts of the run. No entry needs a parameter's name."""
+"""What an entry is given: the parameters by part, and the facts of the run. No entry needs a parameter's name."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch.nn import Module, Parameter
 
-# Which side of a weight (out, in) is the residual stream: the block's writers put out into it, its readers take from it.
+# Which side of a weight (out, in) is the residual stream: writers put out into it, readers take from it.
 WRITERS = ("o_proj", "down_proj")
 READERS = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
 

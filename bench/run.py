@@ -87,8 +87,10 @@ def run(request: Request, places: Places, watch: Watch, checkpoint_seconds: floa
                 return target
             _make(setting, places, watch, folder, target, checkpoint_seconds, fresh=again)
     except Timeout:
-        raise BenchError(f"this run is being made by another process ({folder})",
-                         "wait for it: the same command then finds its record") from None
+        raise BenchError(
+            f"this run is being made by another process ({folder})",
+            "wait for it: the same command then finds its record",
+        ) from None
     except OSError as error:
         raise _explain(error, folder) from error
     return target
@@ -96,17 +98,20 @@ def run(request: Request, places: Places, watch: Watch, checkpoint_seconds: floa
 
 def _explain(error: OSError, folder: Path) -> BenchError:
     if error.errno == errno.ENOSPC:
-        return BenchError("no space left on the disk; nothing is lost", "free some and give the same command again: "
-                          f"the run goes on from its last checkpoint in {folder}")
+        return BenchError(
+            "no space left on the disk; nothing is lost",
+            f"free some and give the same command again: the run goes on from its last checkpoint in {folder}",
+        )
     return BenchError(f"{error.filename or folder}: {error.strerror or error}")
 
 
-def _make(setting: Setting, places: Places, watch: Watch, folder: Path, target: Path, checkpoint_seconds: float,
-          fresh: bool) -> None:
+def _make(
+    setting: Setting, places: Places, watch: Watch, folder: Path, target: Path, checkpoint_seconds: float, fresh: bool
+) -> None:
     if fresh:
         clear(folder)
     reset_peak_memory(setting.device)
-    assembly = assemble(setting.request, places.data, setting.device, setting.compiled, report=watch.say)
+    assembly = assemble(setting.request, places.data, setting.device, setting.compiled)
     initial = weights_digest(assembly.model)
     warm_up(assembly)
     progress = restore(assembly, checkpoint.load_latest(folder, watch.say))

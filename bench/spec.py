@@ -1,4 +1,4 @@
-"""Strict reading: TOML and JSON into frozen models. An unknown key, a wrong type or a missing value is one clear error."""
+"""Strict reading: TOML and JSON into frozen models; an unknown key, a wrong type, a missing value is one clear error."""
 
 import json
 import tomllib
@@ -72,7 +72,7 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> tupl
     """Return the first mistake as (what, hint)."""
     details = error.errors()
     first = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
-    path = [part for part in first["loc"]]
+    path = list(first["loc"])
     key = ".".join(str(part) for part in path) or "the whole"
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
     if first["type"] == "extra_forbidden":
@@ -86,12 +86,11 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> tupl
 
 
 def _known_keys(model: type[BaseModel], path: Iterable[int | str]) -> set[str]:
-    """Return the keys of the (sub)models that a location leads to; a union's parts are joined."""
+    """Return the keys of the models that a location leads to; list places and union tags lead nowhere new."""
     models = [model]
     for part in path:
-        deeper = [m for parent in models for m in _models_in(parent.model_fields[str(part)].annotation)
-                  if str(part) in parent.model_fields] if any(str(part) in m.model_fields for m in models) else models
-        models = deeper or models
+        fields = [m.model_fields[part] for m in models if isinstance(part, str) and part in m.model_fields]
+        models = [deeper for field in fields for deeper in _models_in(field.annotation)] or models
     return {field.alias or name for m in models for name, field in m.model_fields.items()}
 
 

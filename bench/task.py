@@ -170,8 +170,9 @@ class Task(Spec):
     @cached_property
     def digest(self) -> str:
         """The digest of what moves a number: prose, the ladder's length and the reference's name do not."""
-        facts = self.model_dump(mode="json", exclude={"summary": True, "reference": True, "replay": True,
-                                                      "budget": {"rungs"}})
+        facts = self.model_dump(
+            mode="json", exclude={"summary": True, "reference": True, "replay": True, "budget": {"rungs"}}
+        )
         return digest_of(facts)
 
     def steps(self, rung: float) -> int:
@@ -218,6 +219,6 @@ def expand_range(pattern: str) -> list[str]:
         return [pattern]
     first, last = match.groups()
     return [
-        f"{pattern[: match.start()]}{number:0{len(first)}d}{pattern[match.end():]}"
+        f"{pattern[: match.start()]}{number:0{len(first)}d}{pattern[match.end() :]}"
         for number in range(int(first), int(last) + 1)
     ]

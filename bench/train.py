@@ -153,8 +153,9 @@ def _flush(
         progress.norms.append(norm.item())
         progress.step += 1
         if progress.step % milestone_every == 0:
-            progress.milestones.append({"step": progress.step, "data": progress.data_chain,
-                                        "loss": progress.loss_chain, "update_rms": {}})
+            progress.milestones.append(
+                {"step": progress.step, "data": progress.data_chain, "loss": progress.loss_chain, "update_rms": {}}
+            )
         if not (math.isfinite(progress.losses[-1]) and math.isfinite(progress.norms[-1])):
             pending.clear()
             raise Diverged(f"loss {progress.losses[-1]} and gradient norm {progress.norms[-1]} at step {progress.step}")
@@ -187,6 +188,8 @@ def _update_rms(before: dict[str, list[Tensor]], after: dict[str, list[Parameter
     result = {}
     for role, old in before.items():
         if old:
-            squares = sum((new.detach() - w).double().square().sum().item() for w, new in zip(old, after[role], strict=True))
+            squares = sum(
+                (new.detach() - w).double().square().sum().item() for w, new in zip(old, after[role], strict=True)
+            )
             result[role] = math.sqrt(squares / sum(w.numel() for w in old))
     return result

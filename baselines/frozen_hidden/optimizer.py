@@ -1,6 +1,5 @@
 """A control: claims the hidden matrices and leaves them as they were initialised. Whatever learns must beat it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch.optim import Optimizer
@@ -14,7 +13,7 @@ class Hyperparameters:
 
 
 class Frozen(Optimizer):
-    def step(self, closure: Callable[[], float] | None = None) -> None:
+    def step(self) -> None:
         """Leave every weight alone."""
 
 

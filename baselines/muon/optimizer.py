@@ -10,11 +10,11 @@ A weight that is several matrices side by side is orthogonalized block by block.
 momentum per weight, fp32. Newton-Schulz runs in bf16, as in the source.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from bench.linalg.newton_schulz import newton_schulz
@@ -33,11 +33,13 @@ class Hyperparameters:
 class Muon(Optimizer):
     def __init__(self, matrices: tuple[Matrix, ...], hp: Hyperparameters) -> None:
         self._blocks = {matrix.weight: matrix.blocks for matrix in matrices}
-        defaults = {"lr": hp.lr, "momentum": hp.momentum, "steps": hp.newton_schulz_steps, "weight_decay": hp.weight_decay}
-        super().__init__([{"params": [matrix.weight for matrix in matrices]}], defaults)
+        super().__init__(
+            [{"params": [matrix.weight for matrix in matrices]}],
+            {"lr": hp.lr, "momentum": hp.momentum, "steps": hp.newton_schulz_steps, "weight_decay": hp.weight_decay},
+        )
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:
+    def step(self) -> None:
         for group in self.param_groups:
             weights = [w for w in group["params"] if w.grad is not None]
             if not weights:
@@ -48,11 +50,11 @@ class Muon(Optimizer):
                     self.state[w]["momentum"] = torch.zeros_like(w)
             momenta = [self.state[w]["momentum"] for w in weights]
             torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-            updates = torch._foreach_lerp(gradients, momenta, group["momentum"])
+            updates = list(torch._foreach_lerp(gradients, momenta, group["momentum"]))
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
             torch._foreach_add_(weights, self._orthogonalized(weights, updates, group["steps"]), alpha=-group["lr"])
 
-    def _orthogonalized(self, weights: list[Tensor], updates: list[Tensor], steps: int) -> list[Tensor]:
+    def _orthogonalized(self, weights: list[Parameter], updates: list[Tensor], steps: int) -> list[Tensor]:
         """Return the updates with each block near its polar factor, scaled by sqrt(max(1, out / in)) of the block."""
         blocks = [block for w, u in zip(weights, updates, strict=True) for block in u.split(self._blocks[w])]
         done = map_stacks(blocks, lambda stack: newton_schulz(stack, steps))

@@ -7,7 +7,6 @@
 State: one momentum per weight, fp32.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +24,7 @@ class Hyperparameters:
 
 class SGD(Optimizer):
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:
+    def step(self) -> None:
         for group in self.param_groups:
             weights = [w for w in group["params"] if w.grad is not None]
             if not weights:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 from bench.errors import BenchError
 from bench.index import IndexRow
@@ -28,6 +29,7 @@ class Rung:
     run_ids: tuple[str, ...]  # one per seed
     failures: tuple[tuple[int, str, str], ...]  # (seed, outcome, run_id) of runs that did not finish
     causes: tuple[str | None, ...] = ()  # one per failure, as its record tells it
+    epochs: float = 0.0  # passes over the training text
 
     @property
     def mean(self) -> float | None:
@@ -67,9 +69,21 @@ class Board:
     no_speedup: str | None = None  # why no speedup can be given
     notes: tuple[str, ...] = ()  # what was left out and what to know, in words
 
+    @property
+    def multi_epoch(self) -> frozenset[float]:
+        """The budgets beyond one pass over the text."""
+        return frozenset(rung.budget for row in (self.reference, *self.rows) for rung in row.rungs if rung.epochs > 1)
 
-def make_board(records: Iterable[IndexRow], task: Task, reference: str, mode: str = "bf16", track: str = "tuned",
-               reference_track: str | None = None, tau: float | None = None) -> Board:
+
+def make_board(
+    records: Iterable[IndexRow],
+    task: Task,
+    reference: str,
+    mode: str = "bf16",
+    track: str = "tuned",
+    reference_track: str | None = None,
+    tau: float | None = None,
+) -> Board:
     """Return the board of one task, mode and track; tau is the task's measured tuning noise (protocol B).
 
     The reference's track defaults to the board's own where it ran there, else to tuned.
@@ -87,15 +101,27 @@ def make_board(records: Iterable[IndexRow], task: Task, reference: str, mode: st
     noise = pool(rung.losses for row in (ladder, *rows.values()) for rung in row.rungs)
     no_speedup, rises = _judge_ladder(measured, noise)
     tuned = tau is not None and track == "tuned"
-    scorer = _Scorer(curve, fit, noise, [len(rung.losses) for rung in sorted(measured, key=_charged)],
-                     (tau or 0.0) if tuned else 0.0)
+    scorer = _Scorer(
+        curve, fit, noise, [len(rung.losses) for rung in sorted(measured, key=_charged)], (tau or 0.0) if tuned else 0.0
+    )
     scored = list(rows.values()) if no_speedup else scorer.score(list(rows.values()))
     return Board(
-        task=chosen.task, mode=mode, track=track, reference=ladder, rows=_best_first(scored),
-        machine_kinds=chosen.machine_kinds, noise=noise.deviation, degrees_of_freedom=noise.df,
-        reference_track=chosen.reference_track, curve=curve, fit=fit, tau=tau if tuned else None,
-        unstable=_unstable(curve, ladder, list(rows.values()), noise), no_interval=no_interval(noise),
-        no_speedup=no_speedup, notes=chosen.notes + rises,
+        task=chosen.task,
+        mode=mode,
+        track=track,
+        reference=ladder,
+        rows=_best_first(scored),
+        machine_kinds=chosen.machine_kinds,
+        noise=noise.deviation,
+        degrees_of_freedom=noise.df,
+        reference_track=chosen.reference_track,
+        curve=curve,
+        fit=fit,
+        tau=tau if tuned else None,
+        unstable=_unstable(curve, ladder, list(rows.values()), noise),
+        no_interval=no_interval(noise),
+        no_speedup=no_speedup,
+        notes=chosen.notes + rises,
     )
 
 
@@ -110,11 +136,15 @@ def _rung(budget: float, tokens: int, runs: list[IndexRow]) -> Rung:
     done, failed = [run for run in runs if run.finished], [run for run in runs if not run.finished]
     charged = math.fsum(run.charged_tokens for run in done) / len(done) if done else float(tokens)
     return Rung(
-        budget=budget, tokens=tokens, charged_tokens=charged, seeds=tuple(run.seed for run in done),
+        budget=budget,
+        tokens=tokens,
+        charged_tokens=charged,
+        seeds=tuple(run.seed for run in done),
         losses=tuple(run.score_loss for run in done if run.score_loss is not None),
         run_ids=tuple(run.run_id for run in done),
         failures=tuple((run.seed, run.outcome, run.run_id) for run in failed),
         causes=tuple(run.cause for run in failed),
+        epochs=max(run.epochs for run in runs),
     )
 
 
@@ -127,7 +157,7 @@ def _charged(rung: Rung) -> float:
     return rung.charged_tokens
 
 
-def _refuse_short_ladder(chosen: Selection, task: Task, reference: str, measured: list[Rung]) -> None:
+def _refuse_short_ladder(chosen: Selection, task: Task, reference: str, measured: list[Rung]) -> NoReturn:
     there = {rung.budget for rung in measured}
     missing = [rung_name(budget) for budget in task.budget.rungs if budget not in there]
     have = f"only {rung_name(measured[0].budget)}" if measured else "none"
@@ -143,8 +173,10 @@ def _judge_ladder(measured: list[Rung], noise: Noise) -> tuple[str | None, tuple
     rises, lowest = [], ladder[0]
     for rung in ladder[1:]:
         if _mean(rung) - _mean(lowest) > _told_apart(rung, lowest, noise):
-            rises.append(f"the reference's loss rises from {rung_name(lowest.budget)} to {rung_name(rung.budget)}; "
-                         "the running minimum is read")
+            rises.append(
+                f"the reference's loss rises from {rung_name(lowest.budget)} to {rung_name(rung.budget)}; "
+                "the running minimum is read"
+            )
         lowest = min(lowest, rung, key=_mean)
     fall = _mean(ladder[0]) - _mean(lowest)
     flat = fall <= 0 or fall <= _told_apart(ladder[0], lowest, noise)
@@ -167,8 +199,11 @@ def _unstable(curve: Curve, ladder: Row, rows: list[Row], noise: Noise) -> tuple
         cell = own.get(rung.budget)
         tokens = cell.charged_tokens if cell else float(rung.tokens)
         deviation = (cell.deviation if cell else None) or noise.deviation
-        if deviation is not None and curve.tokens[0] <= tokens <= curve.tokens[-1] \
-                and deviation > UNSTABLE * -float(curve.slope_at(tokens)):
+        if (
+            deviation is not None
+            and curve.tokens[0] <= tokens <= curve.tokens[-1]
+            and deviation > UNSTABLE * -float(curve.slope_at(tokens))
+        ):
             found.append(rung.budget)
     return tuple(sorted(found))
 
@@ -190,8 +225,10 @@ class _Scorer:
         tokens = self.curve.tokens_for(losses)[0].tolist()
         slopes = self.curve.slope_at(tokens).tolist()
         own = {row.entry: pool(rung.losses for rung in row.rungs) for row in rows}
-        margins = [self._margin(rung, own[row.entry], at, slope)
-                   for (row, rung), at, slope in zip(cells, tokens, slopes, strict=True)]
+        margins = [
+            self._margin(rung, own[row.entry], at, slope)
+            for (row, rung), at, slope in zip(cells, tokens, slopes, strict=True)
+        ]
         found = speedups(self.curve, self.fit, losses, charged, margins, no_interval(self.noise))
         tested = [i for i, speedup in enumerate(found) if speedup.p_value is not None]
         for i, p in zip(tested, holm([found[i].p_value or 0.0 for i in tested]), strict=True):

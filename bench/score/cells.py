@@ -4,11 +4,15 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NoReturn
 
 from bench.errors import BenchError
 from bench.index import IndexRow
 from bench.task import rung_name
 
+MOST_NATS = 1000.0  # no vocabulary's uniform loss is a fiftieth of it
+MOST_TOKENS = 1e18
+MOST_BUDGET = 1e6
 Cells = dict[tuple[str, float], list[IndexRow]]  # by entry and budget; one row per seed, seeds rising
 
 
@@ -21,42 +25,59 @@ class Selection:
     notes: tuple[str, ...]  # what was left out, in words
 
 
-def select(records: Iterable[IndexRow], task_digest: str, mode: str, track: str, reference: str,
-           reference_track: str | None) -> Selection:
+def select(
+    records: Iterable[IndexRow], task_digest: str, mode: str, track: str, reference: str, reference_track: str | None
+) -> Selection:
     """Return the cells of one board; contradictions between records are refused, never settled by choosing."""
     everything = list(records)
     same = [row for row in everything if row.task_digest == task_digest]
     if not same:
         names = ", ".join(sorted({row.task for row in everything})) or "none at all"
-        raise BenchError("no records of this version of the task", f"records given: {names}; a task file that "
-                         "changed what moves a number starts a new board")
+        raise BenchError(
+            "no records of this version of the task",
+            f"records given: {names}; a task file that changed what moves a number starts a new board",
+        )
     names_of_task = Counter(row.task for row in same)
     task = min(names_of_task, key=lambda name: (-names_of_task[name], name))
     notes = _other_versions(everything, task, task_digest) + _other_names(names_of_task, task)
     same = [row for row in same if row.task == task]
     reference_track = reference_track or _reference_track(same, mode, track, reference)
-    pool = [row for row in same if row.mode == mode
-            and row.track == (reference_track if row.entry == reference else track)]
+    pool = [
+        row for row in same if row.mode == mode and row.track == (reference_track if row.entry == reference else track)
+    ]
     if not any(row.entry == reference for row in pool):
         _refuse_without_reference(same, task, mode, reference, reference_track)
     pool, kinds, left_out = _one_machine_kind(pool, reference)
     rows, repeated = _one_row_per_seed(_one_record_per_run(pool))
     cells: Cells = defaultdict(list)
     for row in rows:
-        _check_losses(row)
+        _check_numbers(row)
         cells[row.entry, row.budget].append(row)
     _check_configurations(cells)
     return Selection(task, reference_track, dict(cells), kinds, tuple(notes + left_out + repeated))
 
 
+def best_track(records: Iterable[IndexRow], task_digest: str) -> str:
+    """Return the track to show where none was asked for: tuned if it has records, else transfer, else declared."""
+    there = {row.track for row in records if row.task_digest == task_digest}
+    return next((track for track in ("tuned", "transfer") if track in there), "declared")
+
+
+def _many(count: int) -> str:
+    return f"{count} record" + "s" * (count != 1)
+
+
 def _other_versions(rows: list[IndexRow], task: str, digest: str) -> list[str]:
     count = sum(row.task == task and row.task_digest != digest for row in rows)
-    return [f"left out: {count} records of other versions of {task}"] if count else []
+    return [f"left out: {_many(count)} of other versions of {task}"] if count else []
 
 
 def _other_names(names: Counter[str], task: str) -> list[str]:
-    return [f"left out: {count} records of the same task under the name {name}"
-            for name, count in sorted(names.items()) if name != task]
+    return [
+        f"left out: {_many(count)} of the same task under the name {name}"
+        for name, count in sorted(names.items())
+        if name != task
+    ]
 
 
 def _reference_track(rows: list[IndexRow], mode: str, track: str, reference: str) -> str:
@@ -65,10 +86,12 @@ def _reference_track(rows: list[IndexRow], mode: str, track: str, reference: str
     return track if own else "tuned"
 
 
-def _refuse_without_reference(rows: list[IndexRow], task: str, mode: str, reference: str, track: str) -> None:
+def _refuse_without_reference(rows: list[IndexRow], task: str, mode: str, reference: str, track: str) -> NoReturn:
     where = sorted({f"{row.mode}/{row.track}" for row in rows if row.entry == reference})
-    raise BenchError(f"{task}: {reference} has no records in mode {mode}, track {track}, and speedups are read from it",
-                     f"it has some in {', '.join(where)}" if where else f"run {reference} at two budgets or more")
+    raise BenchError(
+        f"{task}: {reference} has no records in mode {mode}, track {track}, and speedups are read from it",
+        f"it has some in {', '.join(where)}" if where else f"run {reference} at two budgets or more",
+    )
 
 
 def _one_machine_kind(rows: list[IndexRow], reference: str) -> tuple[list[IndexRow], tuple[str, ...], list[str]]:
@@ -79,7 +102,7 @@ def _one_machine_kind(rows: list[IndexRow], reference: str) -> tuple[list[IndexR
     notes = []
     for kind in kinds[1:]:
         entries = sorted({row.entry for row in rows if row.machine_kind == kind})
-        notes.append(f"left out: {total[kind]} records made on machine kind {kind[:12]} ({', '.join(entries)})")
+        notes.append(f"left out: {_many(total[kind])} made on machine kind {kind[:12]} ({', '.join(entries)})")
     return [row for row in rows if row.machine_kind == kinds[0]], tuple(kinds), notes
 
 
@@ -89,8 +112,10 @@ def _one_record_per_run(rows: list[IndexRow]) -> list[IndexRow]:
     for row in sorted(rows, key=lambda row: (not row.finished, row.path)):
         first = kept.setdefault(row.run_id, row)
         if row.finished and (row.score_loss, row.charged_tokens) != (first.score_loss, first.charged_tokens):
-            raise BenchError(f"{row.path}: differs from {first.path}, a record of the same run",
-                             "a run replays bit for bit on its machine kind; replay it and remove the wrong one")
+            raise BenchError(
+                f"{row.path}: differs from {first.path}, a record of the same run",
+                "a run replays bit for bit on its machine kind; replay it and remove the wrong one",
+            )
     return list(kept.values())
 
 
@@ -103,17 +128,21 @@ def _one_row_per_seed(rows: list[IndexRow]) -> tuple[list[IndexRow], list[str]]:
             _check_same_configuration(old, row)
         kept[row.entry, row.budget, row.seed] = row
     older = len(rows) - len(kept)
-    notes = [f"left out: {older} older runs of a seed that was run again"] if older else []
+    notes = [f"left out: {_many(older)} of a seed that was run again later"] if older else []
     return [kept[key] for key in sorted(kept)], notes
 
 
-def _check_losses(row: IndexRow) -> None:
+def _check_numbers(row: IndexRow) -> None:
+    if not 0 < row.budget <= MOST_BUDGET:
+        raise BenchError(f"{row.path}: a budget of {row.budget}x cannot be")
     if not row.finished:
         return
-    if row.score_loss is None or not math.isfinite(row.score_loss):
+    if row.score_loss is None or math.isnan(row.score_loss):
         raise BenchError(f"{row.path}: finished without a scoring loss", "a run that diverged says so")
-    if not (math.isfinite(row.charged_tokens) and row.charged_tokens > 0):
-        raise BenchError(f"{row.path}: finished with {row.charged_tokens} charged tokens")
+    if not 0 <= row.score_loss <= MOST_NATS:
+        raise BenchError(f"{row.path}: a scoring loss of {row.score_loss} nats per token cannot be")
+    if not 1 <= row.charged_tokens <= MOST_TOKENS:
+        raise BenchError(f"{row.path}: {row.charged_tokens} charged tokens cannot be")
 
 
 def _check_configurations(cells: Cells) -> None:
@@ -134,6 +163,8 @@ def _check_same_configuration(a: IndexRow, b: IndexRow) -> None:
         _refuse_pair(f"two sets of values at {rung_name(a.budget)}", a, b)
 
 
-def _refuse_pair(what: str, a: IndexRow, b: IndexRow) -> None:
-    raise BenchError(f"{a.entry} has records of {what}: {a.path} and {b.path}",
-                     "a board shows one configuration; score the folder of one plan, or move the other's records away")
+def _refuse_pair(what: str, a: IndexRow, b: IndexRow) -> NoReturn:
+    raise BenchError(
+        f"{a.entry} has records of {what}: {a.path} and {b.path}",
+        "a board shows one configuration; score the folder of one plan, or move the other's records away",
+    )

@@ -1,4 +1,4 @@
-"""The reference ladder as a curve of loss over tokens, read both ways. Only between its ends: beyond them are bounds."""
+"""The reference ladder as a curve of loss over tokens, read both ways; beyond its ends there are only bounds."""
 
 import math
 from collections.abc import Sequence
@@ -36,7 +36,8 @@ class Curve:
 
     @cached_property
     def _x(self) -> Floats:
-        return np.log(np.asarray(self.tokens))
+        logs: Floats = np.log(np.asarray(self.tokens))
+        return logs
 
     @cached_property
     def _y(self) -> Floats:
@@ -49,17 +50,20 @@ class Curve:
         return np.asarray(PchipInterpolator(self._x, self._y).c, dtype=np.float64)
 
     def _segment(self, x: Floats) -> NDArray[np.intp]:
-        return np.clip(np.searchsorted(self._x, x, side="right") - 1, 0, len(self._x) - 2)
+        found: NDArray[np.intp] = np.clip(np.searchsorted(self._x, x, side="right") - 1, 0, len(self._x) - 2)
+        return found
 
     def _cubic(self, segment: NDArray[np.intp], x: Floats) -> Floats:
         """Return the losses at x, held between the segment's ends so that rounding cannot make the curve rise."""
         c, t = self._coefficients[:, segment], x - self._x[segment]
         loss = ((c[0] * t + c[1]) * t + c[2]) * t + c[3]
         loss = np.where(x >= self._x[segment + 1], self._y[segment + 1], loss)
-        return np.clip(loss, self._y[segment + 1], self._y[segment])
+        held: Floats = np.clip(loss, self._y[segment + 1], self._y[segment])
+        return held
 
     def _inside(self, tokens: ArrayLike) -> Floats:
-        return np.log(np.clip(np.asarray(tokens, dtype=np.float64), self.tokens[0], self.tokens[-1]))
+        x: Floats = np.log(np.clip(np.asarray(tokens, dtype=np.float64), self.tokens[0], self.tokens[-1]))
+        return x
 
     def loss_at(self, tokens: ArrayLike) -> Floats:
         """Return the reference's loss; beyond an end of the ladder, the loss at that end."""
@@ -71,7 +75,8 @@ class Curve:
         x = self._inside(tokens)
         segment = self._segment(x)
         c, t = self._coefficients[:, segment], x - self._x[segment]
-        return np.minimum((3 * c[0] * t + 2 * c[1]) * t + c[2], 0.0)
+        slope: Floats = np.minimum((3 * c[0] * t + 2 * c[1]) * t + c[2], 0.0)
+        return slope
 
     def tokens_for(self, losses: ArrayLike) -> tuple[Floats, NDArray[np.intp]]:
         """Return the fewest tokens with a loss this low, and where the loss lies.
@@ -90,8 +95,9 @@ class Curve:
             middle = (low + high) / 2
             enough = self._cubic(segment, middle) <= wanted
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-        at_knot = high == self._x[knot]
-        return np.where(at_knot, np.asarray(self.tokens)[knot], np.exp(high)), side
+        at_rung = (wanted == self._y[knot]) | (high == self._x[knot])  # exactly, not but for rounding
+        found = np.where(at_rung, np.asarray(self.tokens)[knot], np.exp(high))
+        return np.where(side > 0, self.tokens[-1], found), side
 
     def neighbours(self, tokens: float) -> tuple[int, int]:
         """Return the indices of the rungs on both sides; beyond an end, that end twice; on a rung, that rung twice."""
@@ -103,7 +109,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Fit:
-    """L(D) = a (D / unit)^-B + b by least squares: the way of arXiv 2509.02046, shown beside the curve, never for it."""
+    """L(D) = a (D / unit)^-B + b by least squares, as in arXiv 2509.02046: shown beside the curve, never for it."""
 
     a: float
     B: float
@@ -134,17 +140,21 @@ def fit_ladder(tokens: Sequence[float], means: Sequence[float], unit: float) -> 
     u, losses = np.asarray(tokens, dtype=np.float64) / unit, np.asarray(means, dtype=np.float64)
 
     def line(B: float) -> tuple[float, float, float]:
-        z = u**-B
-        centred = z - z.mean()
-        a = float(centred @ (losses - losses.mean()) / (centred @ centred))
-        b = float(losses.mean() - a * z.mean())
-        return a, b, float(((a * z + b - losses) ** 2).sum())
+        """Return a, b and the sum of squares; infinite where B leaves a double's range."""
+        with np.errstate(all="ignore"):
+            z = u**-B
+            centred = z - z.mean()
+            a = float(centred @ (losses - losses.mean()) / (centred @ centred))
+            b = float(losses.mean() - a * z.mean())
+            squares = float(((a * z + b - losses) ** 2).sum())
+        return a, b, squares if math.isfinite(squares) else math.inf
 
     grid = np.geomspace(0.01, 10, 300)
     best = int(np.argmin([line(B)[2] for B in grid]))
-    if best in (0, len(grid) - 1):
+    if best in (0, len(grid) - 1):  # the best power lies off the grid: no power law
         return None
-    found = minimize_scalar(lambda B: line(B)[2], bounds=(grid[best - 1], grid[best + 1]), method="bounded",
-                            options={"xatol": 1e-10})
+    found = minimize_scalar(
+        lambda B: line(B)[2], bounds=(grid[best - 1], grid[best + 1]), method="bounded", options={"xatol": 1e-10}
+    )
     a, b, _ = line(float(found.x))
     return Fit(a, float(found.x), b, unit) if a > 0 else None

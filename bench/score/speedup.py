@@ -51,8 +51,14 @@ def beats(curve: Curve, loss: float, charged: float, margin: float) -> bool:
     return charged <= curve.tokens[-1] and float(curve.loss_at(charged)) > loss + margin
 
 
-def speedups(curve: Curve, fit: Fit | None, losses: Sequence[float], charged: Sequence[float],
-             margins: Sequence[Margin | None], no_interval: str | None = None) -> list[Speedup]:
+def speedups(
+    curve: Curve,
+    fit: Fit | None,
+    losses: Sequence[float],
+    charged: Sequence[float],
+    margins: Sequence[Margin | None],
+    no_interval: str | None = None,
+) -> list[Speedup]:
     """Return the speedup of each loss at its charged tokens; all are read off the ladder in one go."""
     nats = [0.0 if margin is None else margin.nats for margin in margins]
     worse = [loss + m for loss, m in zip(losses, nats, strict=True)]
@@ -64,18 +70,20 @@ def speedups(curve: Curve, fit: Fit | None, losses: Sequence[float], charged: Se
         inside = sides[0, i] == 0
         low, high = _interval(tokens[1:, i].tolist(), sides[1:, i].tolist(), spent)
         on_ladder = curve.tokens[0] <= spent <= curve.tokens[-1]
-        found.append(Speedup(
-            value=value if inside else None,
-            bound="=" if inside else ">=" if sides[0, i] > 0 else "<=",
-            low=None if margin is None else agree(low, beats(curve, loss, spent, nats[i])),
-            high=None if margin is None else high,
-            fit=_by_fit(fit, loss, spent) if inside else None,
-            reference_tokens=float(tokens[0, i]) if inside else None,
-            limit=None if inside else value,
-            margin=None if margin is None else nats[i],
-            p_value=margin.p_value(float(curve.loss_at(spent)) - loss) if margin and on_ladder else None,
-            no_interval=no_interval if margin is None else None,
-        ))
+        found.append(
+            Speedup(
+                value=value if inside else None,
+                bound="=" if inside else ">=" if sides[0, i] > 0 else "<=",
+                low=None if margin is None else agree(low, beats(curve, loss, spent, nats[i])),
+                high=None if margin is None else high,
+                fit=_by_fit(fit, loss, spent) if inside else None,
+                reference_tokens=float(tokens[0, i]) if inside else None,
+                limit=None if inside else value,
+                margin=None if margin is None else nats[i],
+                p_value=margin.p_value(float(curve.loss_at(spent)) - loss) if margin and on_ladder else None,
+                no_interval=no_interval if margin is None else None,
+            )
+        )
     return found
 
 

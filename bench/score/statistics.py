@@ -64,11 +64,14 @@ def no_interval(board: Noise) -> str | None:
 def entry_variance(board: Noise, own: Noise) -> float:
     """Return v: an entry may be noisier than the board, and is never taken for quieter."""
     assert board.variance is not None
-    return max(board.variance, (PRIOR * board.variance + own.df * (own.variance or 0.0)) / (PRIOR + own.df))
+    if own.variance is None or own.variance <= board.variance:
+        return board.variance
+    return (PRIOR * board.variance + own.df * own.variance) / (PRIOR + own.df)
 
 
-def margin(board: Noise, own: Noise, seeds: int, reference_seeds: int,
-           t2_entry: float = 0.0, t2_reference: float = 0.0) -> Margin | None:
+def margin(
+    board: Noise, own: Noise, seeds: int, reference_seeds: int, t2_entry: float = 0.0, t2_reference: float = 0.0
+) -> Margin | None:
     """Return the margin of a mean of seeds against a ladder of reference_seeds; None where noise is unknown.
 
     Degrees of freedom by Welch and Satterthwaite over the estimates that are separate: the board's variance
@@ -78,8 +81,7 @@ def margin(board: Noise, own: Noise, seeds: int, reference_seeds: int,
         return None
     assert board.variance is not None
     of_board, of_own = board.variance * (1 / seeds + 1 / reference_seeds), 0.0
-    if entry_variance(board, own) > board.variance:
-        assert own.variance is not None
+    if own.variance is not None and own.variance > board.variance:  # v of entry_variance, taken apart
         weight = own.df / (PRIOR + own.df)
         of_board = board.variance * ((1 - weight) / seeds + 1 / reference_seeds)
         of_own = weight * own.variance / seeds

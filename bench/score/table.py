@@ -1,0 +1,114 @@
+"""A board as text: plain, GitHub and LaTeX tables to read; CSV and JSON, in full precision, for machines."""
+
+import json
+
+from tabulate import tabulate
+
+from bench.errors import BenchError, did_you_mean
+from bench.score.board import Board, Row, Rung
+from bench.score.export import board_facts, csv_text
+from bench.score.speedup import Speedup
+from bench.score.wording import bounded, heading, interval, notes, read_beyond_one_pass
+from bench.score.wording import sentences as sentences
+from bench.task import Task, rung_name
+
+FORMATS = ("plain", "github", "latex", "csv", "json")
+LADDER = ("rung", "charged tokens", "seeds", "mean loss", "s.d.", "failures", "notes")
+ENTRIES = ("entry", "rung", "mean loss", "seeds", "speedup", "95% interval", "by fit", "failures", "notes")
+
+
+def render(board: Board, task: Task, format: str = "plain") -> str:
+    """Return the board in one of FORMATS."""
+    if format not in FORMATS:
+        raise BenchError(f"no table format {format}{did_you_mean(format, FORMATS)}", f"known: {', '.join(FORMATS)}")
+    if format == "json":
+        return json.dumps(board_facts(board, task), indent=1, allow_nan=False) + "\n"
+    if format == "csv":
+        return csv_text(board)
+    said = sentences(board, task)
+    ladder = [_ladder_line(rung, board) for rung in board.reference.rungs]
+    lines = [_entry_line(row, rung, board) for row in board.rows for rung in row.rungs]
+    blocks = [_prose([heading(board)], format), _grid(ladder, LADDER, format)]
+    if lines:
+        blocks += [_grid(lines, ENTRIES, format), _prose(said, format)]
+    blocks.append(_prose([f"note: {note}" for note in notes(board)], format))
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _failures(rung: Rung) -> str:
+    """Return '2 diverged, 1 timeout'; an empty text for none."""
+    outcomes = [outcome for _, outcome, _ in rung.failures]
+    return ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in sorted(set(outcomes)))
+
+
+def _flags(rung: Rung, speedup: Speedup | None, board: Board) -> str:
+    flags = {
+        "multi-epoch": rung.budget in board.multi_epoch,
+        "reference read multi-epoch": speedup is not None and read_beyond_one_pass(rung, speedup, board),
+        "unstable": rung.budget in board.unstable,
+    }
+    return ", ".join(word for word, holds in flags.items() if holds)
+
+
+def _ladder_line(rung: Rung, board: Board) -> list[str]:
+    tokens = f"{rung.charged_tokens:,.0f}" if rung.losses else ""
+    return [
+        rung_name(rung.budget),
+        tokens,
+        str(len(rung.seeds)),
+        _loss(rung.mean),
+        _loss(rung.deviation),
+        _failures(rung),
+        _flags(rung, None, board),
+    ]
+
+
+def _entry_line(row: Row, rung: Rung, board: Board) -> list[str]:
+    speedup = row.speedups.get(rung.budget)
+    shown = ["", "", ""]
+    if speedup is not None:
+        sign = "" if speedup.bound == "=" else f"{speedup.bound} "
+        ends = interval(speedup.low, speedup.high)
+        shown = [
+            f"{sign}{bounded(speedup.figure, speedup.bound)}x",
+            f"no interval: {speedup.no_interval}" if speedup.no_interval else ends,
+            "" if speedup.fit is None else f"{speedup.fit:.2f}x",
+        ]
+    return [
+        row.entry,
+        rung_name(rung.budget),
+        _loss(rung.mean),
+        str(len(rung.seeds)),
+        *shown,
+        _failures(rung),
+        _flags(rung, speedup, board),
+    ]
+
+
+def _loss(number: float | None) -> str:
+    return "" if number is None else f"{number:.4f}"
+
+
+def _grid(lines: list[list[str]], names: tuple[str, ...], format: str) -> str:
+    """Return the table without the columns that are empty throughout."""
+    kept = [i for i in range(len(names)) if any(line[i] for line in lines)]
+    cells = [[_one_line(line[i], format) for i in kept] for line in lines]
+    align = [
+        "right" if names[i] in ("charged tokens", "seeds", "mean loss", "s.d.", "speedup", "by fit") else "left"
+        for i in kept
+    ]
+    table: str = tabulate(cells, [names[i] for i in kept], tablefmt=format, disable_numparse=True, colalign=align)
+    return table
+
+
+def _one_line(text: str, format: str) -> str:
+    text = " ".join(text.split())
+    return text.replace("|", r"\|") if format == "github" else text
+
+
+def _prose(lines: list[str], format: str) -> str:
+    """Return the lines as paragraphs of the format; LaTeX gets comments, since names may hold its special signs."""
+    texts = [_one_line(line, format) for line in lines]
+    if format == "latex":
+        return "\n".join(f"% {text}" for text in texts)
+    return ("\n\n" if format == "github" else "\n").join(texts)

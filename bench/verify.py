@@ -1,0 +1,180 @@
+"""The protocol lint: what a record proves, rule by rule (protocol A). A promise in prose is not a rule."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from bench.entry import WARMUP
+from bench.record import Log, Record
+from bench.task import Task, rung_name
+
+FULL_PRECISION = ("float32", "float64")
+CHARGE_ERROR = 1e-6  # relative; the record holds passes and charged tokens as doubles
+LAST_STEPS = 2.0  # the last multiplier is one step's share of the decay; two leave room for rounding
+SHOWN = 12  # hexadecimal digits of a digest, enough to compare by eye
+
+
+@dataclass(frozen=True)
+class Tick:
+    rule: str  # "A1"; "task" for the task file itself
+    title: str
+    ok: bool | None  # None: not applicable, or not known
+    detail: str
+
+
+def lint_record(record: Record, task: Task, log: Log | None = None) -> list[Tick]:
+    """Return one tick per rule; rules that read the task say nothing once the task has changed."""
+    same_task = record.inputs.task_digest == task.digest
+    ticks = [_task_is_the_same(same_task), _precision(record), _start_and_data(record, log)]
+    rules: list[tuple[str, str, Callable[[Record, Task], tuple[bool | None, str]]]] = [
+        ("A3", "same tokens, own decayed schedule", _schedule),
+        ("A4", "every parameter is trained by exactly one side", _partition),
+        ("A5", "the task's gradient clipping", _clipping),
+        ("A6", "validated by the harness, no early stop", _no_early_stop),
+    ]
+    for rule, title, check in rules:
+        ok, detail = check(record, task) if same_task else (None, "the task changed after this run")
+        ticks.append(Tick(rule, title, ok, detail))
+    return [*ticks, _charge(record)]
+
+
+def _task_is_the_same(same: bool) -> Tick:
+    detail = "its digest is the task file's" if same else "the task changed after this run"
+    return Tick("task", "the task file is the one that was run", same, detail)
+
+
+def _precision(record: Record) -> Tick:
+    weights, states = record.facts.weight_dtypes, record.facts.state_dtypes
+    low = sorted({dtype for dtype in (*weights, *states) if dtype not in FULL_PRECISION})
+    ok = None if not weights else not low
+    detail = f"weights {', '.join(weights) or 'not recorded'}; state {', '.join(states) or 'none'}"
+    return Tick("A1", "fp32 weights and optimizer state", ok, detail)
+
+
+def _start_and_data(record: Record, log: Log | None) -> Tick:
+    title, chain = "initial weights and token order recorded", record.chains.data
+    if chain is None:
+        ok = False if record.outcome == "finished" else None
+        return Tick("A2", title, ok, f"no data chain: the run is {record.outcome}")
+    last = log.milestones[-1] if log and log.milestones else None
+    if last is not None and last.step == record.steps and last.data != chain:
+        return Tick("A2", title, False, "the log's last milestone does not carry the record's data chain")
+    return Tick("A2", title, True, f"weights {record.weights.initial[:SHOWN]}, data {chain[:SHOWN]}")
+
+
+def _schedule(record: Record, task: Task) -> tuple[bool | None, str]:
+    """The last multiplier must be above zero and no larger than one step's share of the decay."""
+    planned, facts = task.tokens(record.inputs.budget), record.facts
+    counted = f"{record.tokens:,} of {planned:,} tokens"
+    if record.tokens != planned:
+        return (False if record.outcome == "finished" else None), f"{counted}; {record.outcome}"
+    if facts.schedule == "constant":
+        return None, f"{counted}; a constant schedule, which only schedule-free methods may declare: a deviation"
+    if facts.last_multiplier is None:
+        return False, f"{counted}; the last multiplier was not recorded"
+    decay_steps = max(1.0, (1 - float(record.inputs.values.get(WARMUP, 0.0))) * max(1, record.steps))
+    ok = 0 < facts.last_multiplier <= LAST_STEPS / decay_steps
+    return ok, f"{counted}; decay, last multiplier {facts.last_multiplier:.3g}"
+
+
+def model_parameters(task: Task) -> int:
+    """Return the parameters of the task's model, padded rows included."""
+    m = task.model
+    tables = (1 if m.tied else 2) * m.width * m.padded_vocabulary
+    if m.family == "llama":
+        return task.matrix_parameters + tables + (2 * m.layers + 1) * m.width
+    vectors = (2 * m.layers + 1) * 2 * m.width + m.layers * (5 * m.width + m.ffn)  # norms; biases of 3 + 1 + f + 1
+    return task.matrix_parameters + tables + task.training.context * m.width + vectors
+
+
+def _partition(record: Record, task: Task) -> tuple[bool | None, str]:
+    counts = record.facts.partition
+    own, rest = sum(c.entry for c in counts.values()), sum(c.harness for c in counts.values())
+    if not counts and record.outcome != "finished":
+        return None, "no partition was recorded"
+    hidden = counts["hidden"].entry + counts["hidden"].harness if "hidden" in counts else 0
+    ok = own + rest == model_parameters(task) and hidden == task.matrix_parameters
+    wanted = "" if ok else f"; the model has {model_parameters(task):,}, {task.matrix_parameters:,} of them hidden"
+    return ok, f"{own:,} by the entry, {rest:,} by the harness{wanted}"
+
+
+def _clipping(record: Record, task: Task) -> tuple[bool | None, str]:
+    clip, rate = record.facts.clip, record.facts.clip_rate
+    if clip is None:
+        return None, "the entry declares no clipping: a deviation"
+    said = f"clipped at {clip:g}"
+    if clip != task.training.clip:
+        return False, f"{said}; the task clips at {task.training.clip:g}"
+    if rate is None:
+        return (False if record.outcome == "finished" else None), f"{said}; the clip rate was not recorded"
+    return True, f"{said}, in {100 * rate:.1f}% of the steps"
+
+
+def _no_early_stop(record: Record, task: Task) -> tuple[bool | None, str]:
+    planned = task.steps(record.inputs.budget)
+    steps = f"{record.steps:,} of {planned:,} steps, validation {record.facts.validation[:SHOWN]}"
+    if record.outcome != "finished":
+        return None, f"{steps}; {record.outcome}"
+    if record.score_loss is None:
+        return False, f"{steps}; no scoring loss"
+    return record.steps == planned, steps
+
+
+def _charge(record: Record) -> Tick:
+    """Each step costs one forward-backward or more, whatever the entry does with it."""
+    passes, charged = record.facts.passes, record.charged_tokens
+    ok = passes >= 1 and abs(charged - record.tokens * passes) <= CHARGE_ERROR * max(1.0, charged)
+    detail = f"{charged:,.0f} charged; {record.tokens:,} tokens x {passes:.6g} passes"
+    return Tick("A7", "charged tokens are tokens times passes", ok, detail)
+
+
+def lint_siblings(records: Iterable[Record]) -> dict[str, list[Tick]]:
+    """Return, by run_id, whether runs that must share inputs do; needs all records of a task at once.
+
+    Initial weights: every run of a task, seed and machine kind. Token order: those of one budget that finished.
+    Validation tokens: every run of a task.
+    """
+    everything = list(records)
+    finished = [record for record in everything if record.outcome == "finished"]
+    weights = _agree("A2", "same initial weights as other entries", everything,
+                     lambda r: (r.inputs.task_digest, r.inputs.seed, r.inputs.machine_kind),
+                     lambda r: r.weights.initial)  # fmt: skip
+    data = _agree("A2", "same token order as other entries", finished,
+                  lambda r: (r.inputs.task_digest, r.inputs.seed, r.inputs.machine_kind, r.inputs.budget),
+                  lambda r: r.chains.data)  # fmt: skip
+    validation = _agree("A6", "same validation tokens as other entries", everything,
+                        lambda r: (r.inputs.task_digest,), lambda r: r.facts.validation)  # fmt: skip
+    return {
+        r.run_id: [found[r.run_id] for found in (weights, data, validation) if r.run_id in found] for r in everything
+    }
+
+
+def _agree(rule: str, title: str, records: list[Record], group_of: Callable[[Record], tuple[object, ...]],
+           value_of: Callable[[Record], str | None]) -> dict[str, Tick]:  # fmt: skip
+    """Return a tick per record: it holds the group's most common value; where two are as common, none does."""
+    groups: dict[tuple[object, ...], list[Record]] = defaultdict(list)
+    for record in records:
+        if value_of(record) is not None:
+            groups[group_of(record)].append(record)
+    ticks = {}
+    for group in groups.values():
+        votes: Counter[str | None] = Counter()
+        for _, value in {(r.entry, value_of(r)) for r in group}:  # an entry's many runs are one voice
+            votes[value] += 1
+        top = max(votes.values())
+        common = {value for value, count in votes.items() if count == top}
+        for record in group:
+            ticks[record.run_id] = _sibling_tick(rule, title, record, group, common, value_of)
+    return ticks
+
+
+def _sibling_tick(rule: str, title: str, record: Record, group: list[Record], common: set[str | None],
+                  value_of: Callable[[Record], str | None]) -> Tick:  # fmt: skip
+    others = sorted({r.entry for r in group} - {record.entry})
+    if not others:
+        return Tick(rule, title, None, "no other entry has such a run yet")
+    mine = value_of(record)
+    odd = sorted({f"{r.entry} at {rung_name(r.inputs.budget)}" for r in group if value_of(r) != mine})
+    if not odd:
+        return Tick(rule, title, True, f"equal to {', '.join(others)}")
+    return Tick(rule, title, common == {mine}, f"{mine[:SHOWN] if mine else 'none'} differs from {', '.join(odd)}")

@@ -1,0 +1,56 @@
+"""A task that runs in a second, and entries that misbehave, as files in a test's own folder."""
+
+import re
+from pathlib import Path
+
+from bench.assemble import Request
+from bench.entry import Entry, Value
+from bench.run import Places, Watch, run
+from bench.task import read_task
+
+ROOT = Path(__file__).parents[2]
+ADAMW = ROOT / "baselines" / "adamw" / "adamw.toml"
+MUON = ROOT / "baselines" / "muon" / "muon.toml"
+SMALL = {
+    "layers": "1", "width": "32", "ffn": "64", "context": "32", "train_documents": "400", "select_documents": "8",
+    "score_documents": "8", "tokens": "16_384", "curve_points": "4", "curve_sequences": "8",
+}  # fmt: skip
+
+
+def write_task(folder: Path, **changed: str) -> Path:
+    """Write the smoke task at a fraction of its size, with more lines changed by name, and return its path."""
+    text = (ROOT / "tasks" / "smoke.toml").read_text()
+    for name, value in {**SMALL, **changed}.items():
+        text, found = re.subn(rf"(?m)^{name}(\s*)=.*$", rf"{name}\1= {value}", text)
+        assert found == 1, name
+    path = folder / "small.toml"
+    path.write_text(text)
+    return path
+
+
+def write_entry(folder: Path, body: str, fixed: str = "", scope: str = "mixed") -> Path:
+    """Write an entry whose optimizer.py has the body below the usual imports, and return its TOML's path."""
+    home = folder / "strange"
+    home.mkdir(exist_ok=True)
+    (home / "optimizer.py").write_text(
+        "from dataclasses import dataclass\n\nimport torch\nfrom torch.optim import SGD, Optimizer\n\n\n"
+        "@dataclass(frozen=True, kw_only=True)\nclass Hyperparameters:\n    pass\n\n\n" + body
+    )
+    path = home / "strange.toml"
+    path.write_text(
+        f'title = "Strange"\npaper = "none"\nauthors = ["nobody"]\nscope = "{scope}"\n'
+        f'[schedule]\nkind = "decay"\nwarmup_fraction = 0.1\n[fixed]\n{fixed}'
+    )
+    return path
+
+
+def places_in(folder: Path) -> Places:
+    return Places(folder / "data", folder / "work", folder / "records")
+
+
+def make(task: Path, entry: Path, folder: Path, budget: float = 1.0, seed: int = 0, watch: Watch | None = None,
+         values: dict[str, Value] | None = None, again: bool = False) -> Path:  # fmt: skip
+    """Make one run in this process and return its record's path."""
+    found = Entry(entry)
+    request = Request(task.stem, read_task(task), found, found.values(values or {}), "bf16", budget, "declared", seed)
+    return run(request, places_in(folder), watch or Watch(), checkpoint_seconds=0.0, again=again)

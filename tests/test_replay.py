@@ -1,0 +1,100 @@
+"""Replay: the same bits are called identical, other bits are found and named with their step."""
+
+import gzip
+import json
+import subprocess
+import sys
+
+import pytest
+from small import ADAMW, ROOT, make, places_in, write_task
+
+from bench.digest import digest_of_bytes
+from bench.entry import Entry
+from bench.errors import BenchError
+from bench.record import log_path, read_record, seal
+from bench.replay import replay
+from bench.run import Watch
+from bench.task import read_task
+
+
+def again(path, task, folder, entry=ADAMW, **more):
+    return replay(path, read_task(task), Entry(entry), places_in(folder), Watch(), **more)
+
+
+def test_all_of_a_run_and_its_first_steps_replay_identical(tmp_path):
+    task = write_task(tmp_path)
+    path = make(task, ADAMW, tmp_path)
+    for steps in (None, 1, 20):
+        result = again(path, task, tmp_path, steps=steps)
+        assert (result.verdict, result.first_difference, result.notes) == ("identical", None, ())
+    assert result.steps == 20
+
+
+def forged(path, step: int, by: float):
+    """Change the recorded loss at a step and seal the record again, as a dishonest party could."""
+    log = json.loads(gzip.decompress(log_path(path).read_bytes()))
+    log["loss"][step - 1] += by
+    text = json.dumps(log, separators=(",", ":")).encode()
+    log_path(path).write_bytes(gzip.compress(text, mtime=0))
+    table = json.loads(path.read_text())
+    path.write_text(json.dumps(seal({**table, "log": digest_of_bytes(text)})))
+
+
+@pytest.mark.parametrize(("by", "verdict"), [(0.01, "within band"), (0.2, "different")])
+def test_a_loss_that_does_not_come_back_is_found_with_its_step(tmp_path, by, verdict):
+    task = write_task(tmp_path)
+    path = make(task, ADAMW, tmp_path)
+    forged(path, 11, by)
+    result = again(path, task, tmp_path)
+    assert (result.verdict, result.first_difference) == (verdict, 11)
+    assert result.largest_gap == pytest.approx(by, rel=1e-4)
+    assert again(path, task, tmp_path, steps=8).verdict == "identical"
+
+
+def test_a_forged_chain_is_not_called_identical(tmp_path):
+    task = write_task(tmp_path)
+    path = make(task, ADAMW, tmp_path)
+    table = json.loads(path.read_text())
+    table["chains"]["loss"] = "0" * 64
+    path.write_text(json.dumps(seal(table)))
+    assert again(path, task, tmp_path).verdict == "within band"
+
+
+def test_the_checkpoint_that_is_made_again_has_the_record_s_digest(tmp_path):
+    task = write_task(tmp_path)
+    path = make(task, ADAMW, tmp_path)
+    kept = again(path, task, tmp_path, weights_folder=tmp_path / "weights").weights
+    assert kept is not None and kept.stat().st_size > 10_000
+    table = json.loads(path.read_text())
+    table["weights"]["final"] = "0" * 64
+    path.write_text(json.dumps(seal(table)))
+    with pytest.raises(BenchError, match="not the record's"):
+        again(path, task, tmp_path, weights_folder=tmp_path / "other")
+
+
+def test_a_task_or_an_entry_that_changed_is_refused(tmp_path):
+    path = make(write_task(tmp_path), ADAMW, tmp_path)
+    other = write_task(tmp_path, clip="0.5")
+    with pytest.raises(BenchError, match="the task small has changed"):
+        again(path, other, tmp_path)
+    with pytest.raises(BenchError, match="the entry adamw has changed"):
+        again(path, write_task(tmp_path), tmp_path, entry=ROOT / "baselines/sgd/sgd.toml")
+
+
+def test_a_record_edited_by_hand_is_one_clear_line(tmp_path):
+    path = make(write_task(tmp_path), ADAMW, tmp_path)
+    path.write_text(path.read_text().replace('"outcome": "finished"', '"outcome": "diverged"'))
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "replay", str(path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {path}: the record was changed") and "Traceback" not in done.stderr
+    with pytest.raises(BenchError):
+        read_record(path)
+
+
+def test_more_steps_than_the_record_has_are_refused(tmp_path):
+    task = write_task(tmp_path)
+    path = make(task, ADAMW, tmp_path)
+    with pytest.raises(BenchError, match="the record has 64"):
+        again(path, task, tmp_path, steps=65)

@@ -1,0 +1,31 @@
+"""The schedule: linear up, linear down, neither zero applied."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.schedule import multiplier
+
+
+def course(steps: int, warmup: float, kind: str = "decay") -> list[float]:
+    return [multiplier(step * 10, 10, steps * 10, warmup, kind) for step in range(steps)]
+
+
+def test_a_worked_example_rises_by_fifths_and_falls_by_tenths():
+    assert course(10, 0.5) == [0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2]
+
+
+def test_without_a_warm_up_it_starts_at_one():
+    assert course(4, 0.0) == [1.0, 0.75, 0.5, 0.25]
+
+
+def test_a_constant_schedule_warms_up_and_stays():
+    assert course(5, 0.4, "constant") == [0.5, 1.0, 1.0, 1.0, 1.0]
+
+
+@given(st.integers(1, 500), st.floats(0, 0.99))
+def test_it_lies_in_zero_to_one_rises_once_and_falls_once(steps, warmup):
+    values = course(steps, warmup)
+    assert all(0 < value <= 1 for value in values)
+    top = values.index(max(values))
+    assert values[: top + 1] == sorted(values[: top + 1])
+    assert values[top:] == sorted(values[top:], reverse=True)
