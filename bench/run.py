@@ -3,7 +3,7 @@
 import datetime
 import errno
 import getpass
-import platform
+import os
 import time
 import traceback
 from collections.abc import Callable
@@ -127,7 +127,7 @@ def _make(
         "inputs": setting.inputs.model_dump(mode="json"),
         "plan": setting.request.plan,
         "machine": setting.machine.model_dump(mode="json"),
-        "who": f"{getpass.getuser()}@{platform.node()}",
+        "who": os.environ.get("BENCH_WHO") or getpass.getuser(),
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "outcome": outcome,
         "cause": cause,

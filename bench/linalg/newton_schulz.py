@@ -2,7 +2,7 @@
 
     X <- G / ||G||_F;   A <- X X^T;   X <- a X + (b A + c A^2) X        X is (stack, rows, columns), rows <= columns
 
-Coefficients: Jordan 2024 (the Muon write-up): chosen for the slope at 0, so singular values end near 0.7 to 1.2, not at 1.
+Coefficients: Jordan 2024 (the Muon write-up), chosen for the slope at 0: singular values end near 0.7 to 1.2, not at 1.
 """
 
 import torch

@@ -1,0 +1,163 @@
+"""The site: a pure function from material to pages, and the one place that writes them."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+
+from bench.entry import find_entries
+from bench.errors import BenchError
+from bench.index import IndexRow, index_row
+from bench.pages import charts, views, words
+from bench.pages.views import BoardView, Material, Refusal
+from bench.places import PUBLISHED
+from bench.record import Log, Record, find_records, read_log, read_record, write_atomically
+from bench.score.board import Board, Row, make_board
+from bench.spec import read_text
+from bench.task import Task, read_task, rung_name
+
+LIST = "pages.txt"  # the files that we wrote, one a line; nothing else in a folder is ever removed
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # what may become a file's name
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The texts that give the pages their form."""
+
+    templates: Mapping[str, str]
+    static: Mapping[str, str]
+
+
+def read_sources(folder: Path) -> Sources:
+    """Return the templates and the static files of a leaderboard folder."""
+    read = {part: {path.name: read_text(path) for path in sorted((folder / part).glob("[!.]*.*"))}
+            for part in ("templates", "static")}  # fmt: skip
+    if "index.html" not in read["templates"]:
+        raise BenchError(f"{folder / 'templates'}: holds no index.html", "run from the root of a clone")
+    return Sources(read["templates"], read["static"])
+
+
+def pages(material: Material, sources: Sources) -> dict[str, str]:
+    """Return every page by its path; equal arguments give equal bytes."""
+    _check_names(material)
+    env = _environment(sources)
+    found = {f"static/{name}": text for name, text in sources.static.items()}
+    boards = {id(board): views.board_view(board, material) for board in material.boards}
+    seen = {record.task for record in material.records}
+    by_task = {name: [boards[id(board)] for board in material.boards if board.task == name]
+               for name in sorted(material.tasks, key=lambda name: (name not in seen, name))}  # fmt: skip
+    runs = views.runs_by_entry(material)
+
+    def render(path: str, template: str, **what: object) -> None:
+        found[path] = env.get_template(template).render(root="../" * path.count("/"), material=material, **what)
+
+    render("index.html", "index.html", by_task=by_task)
+    for name, task in sorted(material.tasks.items()):
+        render(f"tasks/{name}.html", "task.html", name=name, task=task, boards=by_task[name])
+    for name in material.entry_names:
+        results = [(view, row) for view in boards.values() for row in (view.board.reference, *view.board.rows)
+                   if row.entry == name]  # fmt: skip
+        render(f"entries/{name}.html", "entry.html", name=name, entry=material.entries.get(name), results=results,
+               runs=runs.get(name, []))  # fmt: skip
+    for record in material.records:
+        render(f"runs/{record.run_id}.html", "run.html", view=views.run_view(record, material))
+    return found
+
+
+def _environment(sources: Sources) -> Environment:
+    env = Environment(loader=DictLoader(dict(sources.templates)), autoescape=True, undefined=StrictUndefined,
+                      trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)  # fmt: skip
+    env.filters |= {
+        "loss": words.loss, "count": words.count, "short": words.short, "plain": words.plain, "speedup": words.speedup,
+        "interval": words.interval, "seconds": words.seconds, "size": words.size, "percent": words.percent,
+        "failures": words.failures, "paper_link": words.paper_link, "rung": rung_name,
+    }  # fmt: skip
+    env.globals |= {
+        "task_facts": views.task_facts, "entry_values": views.entry_values, "ladder": _ladder,
+        "not_drawn": charts.not_drawn, "run_chart": charts.run_chart, "leading": charts.LEADING,
+        "TRACKS": views.TRACKS, "SCOPES": views.SCOPES, "MISSING": words.MISSING,
+    }  # fmt: skip
+    return env
+
+
+def _ladder(view: BoardView, rows: list[Row]) -> str:
+    """Return the chart of some rows of a board."""
+    return charts.ladder_chart(view.board, tuple(rows), f"ladder-{view.board.task}-{view.anchor}")
+
+
+def _check_names(material: Material) -> None:
+    """Refuse what cannot be a file's name, since a record by anybody becomes a path here."""
+    for name in [*material.tasks, *material.entry_names, *(board.mode for board in material.boards)]:
+        if not NAME.fullmatch(name):
+            raise BenchError(f"{name!r} cannot be the name of a page", "letters, digits, '-', '_' and '.' are taken")
+    for board in material.boards:
+        if board.task not in material.tasks:
+            raise BenchError(f"a board of {board.task}, which is no task here")
+
+
+def write_site(site: Mapping[str, str], folder: Path) -> list[str]:
+    """Make the folder hold the site and return the paths that were written or removed; equal files are left alone."""
+    listed = folder / LIST
+    if folder.is_dir() and any(folder.glob("[!.]*")) and not listed.exists():
+        raise BenchError(f"{folder}: not empty, and not a folder of pages ({LIST} is missing)", "name an empty folder")
+    old = listed.read_text().splitlines() if listed.exists() else []
+    whole = {**site, LIST: "".join(f"{path}\n" for path in sorted(site))}
+    changed = []
+    for path, text in sorted(
+        whole.items(), key=lambda item: item[0] == LIST
+    ):  # the list last: it speaks of what is there
+        target, data = folder / path, text.encode()
+        if not target.is_file() or target.read_bytes() != data:
+            write_atomically(target, data)
+            changed.append(path)
+    for path in sorted(set(old) - set(site)):
+        target = folder / path
+        if target.is_file() and folder.resolve() in target.resolve().parents:
+            target.unlink()
+            changed.append(path)
+    return changed
+
+
+def build_site(records: list[Path], tasks: Path, baselines: Path, out: Path, *, leaderboard: Path = PUBLISHED) -> int:
+    """Read everything, write the pages into the folder and return how many there are."""
+    material = gather(records, tasks, baselines)
+    site = pages(material, read_sources(leaderboard))
+    write_site(site, out)
+    return sum(path.endswith(".html") for path in site)
+
+
+def gather(records: list[Path], tasks: Path, baselines: Path) -> Material:
+    """Return the material of the pages, records checked against their digests, in an order that no folder decides."""
+    definitions = {path.stem: read_task(path) for path in sorted(tasks.glob("*.toml"))}
+    read: dict[str, tuple[Record, Log]] = {}
+    for path in find_records(records):
+        record = read_record(path)
+        read[record.run_id] = (record, read_log(path, record))
+    found = tuple(read[run_id][0] for run_id in sorted(read))
+    boards, refusals = make_boards(found, definitions)
+    entries = {entry.name: entry for entry in find_entries(baselines)}
+    return Material(definitions, entries, found, boards, {run_id: log for run_id, (_, log) in read.items()}, refusals)
+
+
+def make_boards(
+    records: tuple[Record, ...], tasks: Mapping[str, Task]
+) -> tuple[tuple[Board, ...], tuple[Refusal, ...]]:
+    """Return the board of every task, mode and track that has records, and why the others have none yet."""
+    rows: dict[str, list[IndexRow]] = {}
+    for record in records:
+        rows.setdefault(record.task, []).append(index_row(record, f"{record.run_id}.json"))
+    boards, refusals = [], []
+    for name in sorted(set(rows) & set(tasks)):
+        for mode, track in sorted({(row.mode, row.track) for row in rows[name]}, key=_ranked_first):
+            try:
+                boards.append(make_board(rows[name], tasks[name], tasks[name].reference, mode, track))
+            except BenchError as error:
+                refusals.append(Refusal(name, mode, track, "; ".join(filter(None, (error.what, error.hint)))))
+    return tuple(boards), tuple(refusals)
+
+
+def _ranked_first(board: tuple[str, str]) -> tuple[str, int]:
+    mode, track = board
+    return mode, list(views.TRACKS).index(track)

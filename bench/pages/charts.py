@@ -1,0 +1,221 @@
+"""Charts as SVG, drawn when the site is built: text in the page, the same bytes each time, no script."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import vl_convert
+from markupsafe import Markup, escape
+
+from bench.pages.words import speedup, times
+from bench.record import Log, Record
+from bench.score.board import Board, Row, Rung
+from bench.task import rung_name
+
+LEADING = 6  # entries in one ladder chart; more cannot be told apart
+# Each has its own shape and stands 3:1 against the light and the dark page; the first three are Okabe and Ito's.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b5679a", "#9a7b00", "#7a7a7a")
+SHAPES = ("square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
+INK = "#010203"  # becomes the colour of the page's text
+WIDTH, HEIGHT = 640, 380
+LABEL_GAP = 15  # pixels between the labels of two lines
+CURVE_POINTS = 97
+RUN_POINTS = 240  # training losses drawn; each is the mean of its neighbours
+FONT = "Liberation Sans"  # carried by vl-convert, so that widths do not hang on the machine's fonts
+CONFIG = {
+    "aria": False, "background": None, "font": FONT, "view": {"stroke": None},
+    "axis": {"labelColor": "currentColor", "titleColor": "currentColor", "domainColor": "#8a8a8a",
+             "tickColor": "#8a8a8a", "gridColor": "#8a8a8a", "gridOpacity": 0.25,
+             "labelFontSize": 12, "titleFontSize": 13, "titleFontWeight": "normal", "titlePadding": 10},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EqualLoss:
+    """A line at an entry's loss, from its charged tokens to the reference's: their ratio is the speedup."""
+
+    loss: float
+    charged: float
+    reference: float
+    label: str
+    measured: bool  # False: a bound, drawn dashed to the ladder's end
+
+
+def equal_loss(row: Row) -> EqualLoss | None:
+    """Return the line at the row's largest budget with a speedup."""
+    if not row.speedups:
+        return None
+    budget = max(row.speedups)
+    found = row.speedups[budget]
+    rung = next(rung for rung in row.rungs if rung.budget == budget)
+    assert rung.mean is not None
+    charged = rung.charged_tokens
+    label = f"{row.entry} {speedup(found)}"
+    return EqualLoss(rung.mean, charged, charged * found.figure, label, found.value is not None)
+
+
+def ladder_chart(board: Board, rows: tuple[Row, ...], number: str) -> Markup:
+    """Return the reference's ladder and the rows' against charged tokens; number makes the ids unique in a page."""
+    low, high = _losses(board, rows)
+    drawn = [row for row in rows if any(rung.mean is not None and rung.mean <= high for rung in row.rungs)]
+    lines = [equal_loss(row) for row in drawn]
+    layers = [*_reference_layers(board), *_label_layers(board, drawn, lines, low, high)]
+    for row, line, colour, shape in zip(drawn, lines, COLOURS, SHAPES, strict=False):
+        layers += _row_layers(row, line, colour, shape, high)
+    ends = [rung.charged_tokens for row in (board.reference, *drawn) for rung in row.rungs if rung.losses]
+    x = alt.X("tokens:Q", title="charged training tokens (budget of the reference below)",
+              scale=alt.Scale(type="log", domain=[min(ends) / 1.15, max(ends) * 1.15], nice=False),
+              axis=_budget_axis(board.reference))  # fmt: skip
+    y = alt.Y(
+        "loss:Q", title="scoring loss (nats per token)", scale=alt.Scale(domain=[low, high], nice=False, zero=False)
+    )
+    chart = alt.layer(*(layer.encode(x=x, y=y) for layer in layers)).properties(width=WIDTH, height=HEIGHT)
+    title = f"Loss against charged tokens: {board.task}, mode {board.mode}, track {board.track}"
+    return svg(chart, title, _describe(board, drawn, lines), number)
+
+
+def _losses(board: Board, rows: tuple[Row, ...]) -> tuple[float, float]:
+    """Return the drawn range: the reference's ladder with some room above, and whatever reaches lower."""
+    ladder = [loss for rung in board.reference.rungs for loss in rung.losses]
+    low = min([*ladder, *(loss for row in rows for rung in row.rungs for loss in rung.losses)])
+    room = max(max(ladder) - low, 1e-3)
+    return low - 0.08 * room, max(ladder) + 0.15 * room
+
+
+def not_drawn(board: Board, rows: tuple[Row, ...]) -> list[str]:
+    """Return the entries that lie wholly above the chart."""
+    high = _losses(board, rows)[1]
+    return [row.entry for row in rows if not any(r.mean is not None and r.mean <= high for r in row.rungs)]
+
+
+def _budget_axis(reference: Row) -> alt.Axis:
+    ticks = [rung.charged_tokens for rung in reference.rungs if rung.losses]
+    names = " : ".join(f"datum.value == {tick!r} ? '{rung_name(rung.budget)}'" for tick, rung in
+                       zip(ticks, (r for r in reference.rungs if r.losses), strict=True))  # fmt: skip
+    return alt.Axis(
+        values=ticks, labelExpr=f"[format(datum.value, '.3~s'), {names} : '']", labelOverlap=True, grid=True
+    )
+
+
+def _data(points: list[dict[str, Any]]) -> alt.Data:
+    return alt.Data(values=points)
+
+
+def _reference_layers(board: Board) -> list[alt.Chart]:
+    measured = [rung for rung in board.reference.rungs if rung.losses]
+    means = [{"tokens": rung.charged_tokens, "loss": rung.mean} for rung in measured]
+    seeds = [{"tokens": rung.charged_tokens, "loss": loss} for rung in measured for loss in rung.losses]
+    curve = means
+    if board.curve is not None:
+        first, last = board.curve.tokens[0], board.curve.tokens[-1]
+        tokens = [first * (last / first) ** (i / (CURVE_POINTS - 1)) for i in range(CURVE_POINTS)]
+        curve = [
+            {"tokens": t, "loss": loss} for t, loss in zip(tokens, board.curve.loss_at(tokens).tolist(), strict=True)
+        ]
+    return [
+        alt.Chart(_data(curve)).mark_line(color=INK, strokeWidth=2),
+        alt.Chart(_data(seeds)).mark_tick(color=INK, orient="horizontal", size=12, thickness=1, opacity=0.6),
+        alt.Chart(_data(means)).mark_point(color=INK, shape="circle", filled=True, size=60, opacity=1),
+    ]
+
+
+def _row_layers(row: Row, line: EqualLoss | None, colour: str, shape: str, high: float) -> list[alt.Chart]:
+    drawn = [rung for rung in row.rungs if rung.mean is not None and rung.mean <= high]
+    means = [{"tokens": rung.charged_tokens, "loss": rung.mean} for rung in drawn]
+    layers = [
+        alt.Chart(_data(means)).mark_line(color=colour, strokeWidth=1.5, strokeDash=[2, 3]),
+        alt.Chart(_data(means)).mark_point(color=colour, shape=shape, filled=True, size=80, opacity=1),
+    ]
+    if line is not None and line.loss <= high:
+        ends = [{"tokens": line.charged, "loss": line.loss}, {"tokens": line.reference, "loss": line.loss}]
+        dash = [1, 0] if line.measured else [6, 4]
+        layers.append(alt.Chart(_data(ends)).mark_line(color=colour, strokeWidth=2.5, strokeDash=dash))
+    return layers
+
+
+def _label_layers(
+    board: Board, rows: list[Row], lines: list[EqualLoss | None], low: float, high: float
+) -> list[alt.Chart]:
+    """Return one label per entry at its line's right end, moved up or down where two would touch."""
+    last = [rung for rung in board.reference.rungs if rung.losses][-1]
+    wanted = [(last.mean, last.charged_tokens, board.reference.entry)]
+    for row, line in zip(rows, lines, strict=True):
+        rung = _last_drawn(row, high)
+        if line is not None and line.loss <= high:
+            wanted.append((line.loss, max(line.charged, line.reference), line.label))
+        else:
+            wanted.append((rung.mean, rung.charged_tokens, row.entry))
+    per_pixel = (high - low) / HEIGHT
+    labels, lowest = [], low
+    for loss, tokens, text in sorted(wanted, key=lambda label: (label[0] or 0.0, label[2])):
+        lowest = max(loss or 0.0, lowest)
+        labels.append({"tokens": tokens, "loss": lowest, "text": text})
+        lowest += LABEL_GAP * per_pixel
+    text = alt.Chart(_data(labels)).mark_text(color=INK, align="left", dx=8, dy=-7, fontSize=12)
+    return [text.encode(text="text:N")]
+
+
+def _last_drawn(row: Row, high: float) -> Rung:
+    return [rung for rung in row.rungs if rung.mean is not None and rung.mean <= high][-1]
+
+
+def _describe(board: Board, rows: list[Row], lines: list[EqualLoss | None]) -> str:
+    said = [f"The ladder of {board.reference.entry} falls with tokens."]
+    for row, line in zip(rows, lines, strict=True):
+        if line is None:
+            said.append(f"{row.entry} has no speedup.")
+        else:
+            ratio = times(line.reference / line.charged) if line.measured else line.label.removeprefix(f"{row.entry} ")
+            said.append(f"{row.entry} ends at {line.loss:.4f} nats with {line.charged:,.0f} charged tokens: {ratio}.")
+    return " ".join(said)
+
+
+def run_chart(record: Record, log: Log, number: str) -> Markup:
+    """Return training loss (thin line) and validation loss (points) against tokens."""
+    training = _training(record, log)
+    curve = [{"tokens": point.tokens, "loss": point.loss} for point in log.curve if point.loss is not None]
+    x = alt.X("tokens:Q", title="training tokens", axis=alt.Axis(format="~s"), scale=alt.Scale(nice=False, zero=True))
+    y = alt.Y("loss:Q", title="loss (nats per token)", scale=alt.Scale(zero=False, nice=False, padding=8))
+    layers = [
+        alt.Chart(_data(training)).mark_line(color=INK, strokeWidth=1, opacity=0.55),
+        alt.Chart(_data(curve)).mark_line(color=COLOURS[0], strokeWidth=2),
+        alt.Chart(_data(curve)).mark_point(color=COLOURS[0], shape="circle", filled=True, size=45, opacity=1),
+    ]
+    chart = alt.layer(*(layer.encode(x=x, y=y) for layer in layers)).properties(width=WIDTH, height=260)
+    ends = f" It ends at {curve[-1]['loss']:.4f} nats." if curve else ""
+    return svg(chart, f"Loss of {record.entry} on {record.task} against training tokens",
+               f"Validation loss at {len(curve)} points and training loss.{ends}", number)  # fmt: skip
+
+
+def _training(record: Record, log: Log) -> list[dict[str, Any]]:
+    """Return the training loss, thinned to means of neighbours; what was not finite is left out."""
+    batch_tokens = record.tokens / record.steps if record.steps else 0.0
+    each = -(-max(1, len(log.loss)) // RUN_POINTS)
+    points = []
+    for first in range(0, len(log.loss), each):
+        losses = [loss for loss in log.loss[first : first + each] if loss is not None]
+        if losses:
+            middle = first + (each - 1) / 2
+            points.append({"tokens": middle * log.stride * batch_tokens, "loss": sum(losses) / len(losses)})
+    return points
+
+
+def svg(chart: alt.LayerChart, title: str, description: str, number: str) -> Markup:
+    """Return the chart as an element of a page, with a name and a description for who cannot see it."""
+    spec = chart.to_dict(validate=False)  # half of the time otherwise
+    spec["config"] = CONFIG
+    drawn: str = vl_convert.vegalite_to_svg(spec)
+    body = re.sub(r"<[^>]*>", _tidy, drawn.partition(">")[2])
+    box = re.search(r'viewBox="([^"]*)"', drawn)
+    assert box is not None and "id=" not in body, "ids of two charts in a page would meet"
+    head = Markup('<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="{0}" aria-labelledby="{1}-t {1}-d">'
+                  '<title id="{1}-t">{2}</title><desc id="{1}-d">{3}</desc>')  # fmt: skip
+    return head.format(box.group(1), number, escape(title), escape(description)) + Markup(body)
+
+
+def _tidy(tag: re.Match[str]) -> str:
+    """Return a tag without the renderer's bookkeeping, numbers to a hundredth of a pixel, ink as the page's text."""
+    text = re.sub(r' (?:aria-[a-z]+|role|class|pointer-events|stroke-miterlimit)="[^"]*"', "", tag.group())
+    text = re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number.group()):.2f}".rstrip("0").rstrip("."), text)
+    return text.replace(INK, "currentColor")

@@ -1,0 +1,251 @@
+"""From records and boards to what each page shows. Pure functions; words and layout are the templates'."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from bench.entry import WARMUP, Entry
+from bench.pages import words
+from bench.record import Log, Record, record_path
+from bench.score.board import Board, Row, Rung
+from bench.score.export import board_facts
+from bench.score.speedup import Speedup
+from bench.score.wording import read_beyond_one_pass
+from bench.task import HubText, Task, rung_name
+from bench.verify import Tick, lint_record, lint_siblings
+
+RECORDS = Path("leaderboard/records")  # as a clone's root sees them
+TRACKS = {
+    "tuned": "tuned: an equal number of trials for every entry",
+    "transfer": "transfer: the reference’s values, with the size of the update matched",
+    "declared": "declared: values set by hand, not tuned, not ranked",
+}
+SCOPES = {
+    "full": "full: it trains every parameter",
+    "hidden": "hidden: it trains the blocks’ matrices; the harness trains the rest with AdamW",
+    "mixed": "mixed: it trains a part of its own choice; the harness trains the rest with AdamW",
+}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A board that cannot be made yet, and why."""
+
+    task: str
+    mode: str
+    track: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that the pages are made of."""
+
+    tasks: Mapping[str, Task]
+    entries: Mapping[str, Entry]
+    records: tuple[Record, ...]
+    boards: tuple[Board, ...]
+    logs: Mapping[str, Log] = field(default_factory=dict)  # by run_id
+    refusals: tuple[Refusal, ...] = ()
+
+    @cached_property
+    def siblings(self) -> dict[str, list[Tick]]:
+        return lint_siblings(self.records)
+
+    @cached_property
+    def entry_names(self) -> list[str]:
+        """Every entry that is in the clone or has left a record."""
+        return sorted({*self.entries, *(record.entry for record in self.records)})
+
+    def title(self, entry: str) -> str:
+        return self.entries[entry].facts.title if entry in self.entries else entry
+
+    def is_control(self, entry: str) -> bool:
+        return entry in self.entries and self.entries[entry].facts.control
+
+    def scope(self, entry: str) -> str:
+        return self.entries[entry].facts.scope if entry in self.entries else words.MISSING
+
+    @cached_property
+    def text_tokens(self) -> dict[str, float]:
+        """Tokens of one pass over a task's training text, by its run with most passes, whose quotient is roundest."""
+        found: dict[str, tuple[float, float]] = {}
+        for record in self.records:
+            task, epochs = self.tasks.get(record.task), record.facts.epochs
+            if task and epochs and record.inputs.task_digest == task.digest:
+                found[record.task] = max(found.get(record.task, (0.0, 0.0)), (epochs, record.tokens / epochs))
+        return {task: tokens for task, (_, tokens) in found.items()}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One entry at one budget of a board."""
+
+    row: Row
+    rung: Rung
+    speedup: Speedup | None
+    is_reference: bool
+    read_multi_epoch: bool  # the reference's tokens at this loss lie beyond one pass over the text
+
+
+@dataclass(frozen=True)
+class RungGroup:
+    """All entries of a board at one budget."""
+
+    heading: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class BoardView:
+    board: Board
+    anchor: str
+    name: str
+    headline: tuple[Line, ...]  # each row at the budget it is ordered by
+    groups: tuple[RungGroup, ...]
+    sentences: Mapping[str, str]  # by entry
+    notes: tuple[str, ...]
+
+
+def board_view(board: Board, material: Material) -> BoardView:
+    task = material.tasks[board.task]
+    facts = board_facts(board, task)
+    rows = shown_rows(board, material)
+    return BoardView(
+        board=board,
+        anchor=f"{board.mode}-{board.track}",
+        name=f"{board.task}, mode {board.mode}, track {TRACKS.get(board.track, board.track)}",
+        headline=tuple(_line(board, row, headline_budget(board, row)) for row in rows),
+        groups=tuple(_group(board, rows, budget, material) for budget in budgets_of(board)),
+        sentences={row["entry"]: row["sentence"] for row in facts["rows"]},
+        notes=tuple(facts["notes"]),
+    )
+
+
+def shown_rows(board: Board, material: Material) -> tuple[Row, ...]:
+    """Return the board's order, controls last; by name where nothing is ranked, so that no order suggests a rank."""
+    ranked = board.track != "declared"
+    order = {row.entry: place for place, row in enumerate(board.rows)}
+    return tuple(
+        sorted(board.rows, key=lambda row: (material.is_control(row.entry), ranked and order[row.entry], row.entry))
+    )
+
+
+def budgets_of(board: Board) -> list[float]:
+    return sorted({rung.budget for row in (board.reference, *board.rows) for rung in row.rungs})
+
+
+def headline_budget(board: Board, row: Row) -> float:
+    """Return the largest budget that all rows with a speedup share, or the row's own largest where they share none."""
+    shared = [set(other.speedups) for other in board.rows if other.speedups]
+    common = max(set.intersection(*shared), default=None) if shared else None
+    if common is not None and any(rung.budget == common for rung in row.rungs):
+        return common
+    return max(row.speedups or (rung.budget for rung in row.rungs))
+
+
+def _line(board: Board, row: Row, budget: float) -> Line:
+    rung = next(rung for rung in row.rungs if rung.budget == budget)
+    found = row.speedups.get(budget)
+    beyond = found is not None and read_beyond_one_pass(rung, found, board)
+    return Line(row, rung, found, row is board.reference, beyond)
+
+
+def _group(board: Board, rows: tuple[Row, ...], budget: float, material: Material) -> RungGroup:
+    task = material.tasks[board.task]
+    there = [row for row in (board.reference, *rows) if any(rung.budget == budget for rung in row.rungs)]
+    lines = tuple(_line(board, row, budget) for row in there)
+    passes = max(line.rung.epochs for line in lines)
+    repeats = "multi-epoch, " if budget in board.multi_epoch else ""
+    heading = f"{rung_name(budget)}: {task.tokens(budget):,} tokens in {task.steps(budget):,} steps"
+    heading += f"; {repeats}{passes:.2g} passes over the text" if passes else ""
+    if budget in board.unstable:
+        heading += "; unstable: the reference’s own seeds differ too much here, not ranked"
+    return RungGroup(heading, lines)
+
+
+def task_facts(name: str, material: Material) -> list[tuple[str, str]]:
+    task = material.tasks[name]
+    m, t, data = task.model, task.training, task.data
+    text = f"{data.dataset}, revision {data.revision[:12]}" if isinstance(data, HubText) else "a generated language"
+    one = material.text_tokens.get(name)
+    return [
+        ("Model", f"{m.family}, {m.layers} layers, width {m.width}, feed-forward {m.ffn}, {m.heads} heads"),
+        ("Parameters in the blocks", words.count(task.matrix_parameters)),
+        ("Vocabulary", f"{m.vocabulary:,} (padded to {m.padded_vocabulary:,}), {'tied' if m.tied else 'untied'} head"),
+        ("Text", f"{text}; tokens are {data.tokenizer}"),
+        ("One pass over the text", f"about {words.short(one)} tokens" if one else words.MISSING),
+        ("Batch", f"{t.batch_sequences} sequences of {t.context} tokens: {t.batch_tokens:,} tokens a step"),
+        ("1x", f"{task.budget.tokens:,} tokens in {task.steps(1.0):,} steps"),
+        ("Ladder", ", ".join(rung_name(rung) for rung in task.budget.rungs)),
+        ("Gradient clipping", f"global norm {t.clip:g}"),
+        ("Reference", task.reference),
+        ("Threads", f"{t.threads}; {'compiled' if t.compiled else 'not compiled'}"),
+        ("Version and digest", f"{task.version}, {task.digest}"),
+    ]
+
+
+@dataclass(frozen=True)
+class Value:
+    """One hyperparameter of an entry."""
+
+    name: str
+    default: str
+    searched: str
+
+
+def entry_values(entry: Entry) -> list[Value]:
+    ranges = entry.facts.search
+    found = []
+    for name, default in entry.defaults.items():
+        searched = "fixed"
+        if name in ranges:
+            searched = f"{ranges[name].low:g} to {ranges[name].high:g}, {ranges[name].scale}"
+        elif name == WARMUP:
+            searched = "the protocol’s, the same for every entry"
+        found.append(Value(name, words.plain(default), searched))
+    return found
+
+
+@dataclass(frozen=True)
+class RunView:
+    record: Record
+    ticks: tuple[Tick, ...]
+    log: Log | None
+    path: str  # of the record, as a clone's root sees it
+    digests: tuple[tuple[str, str | None], ...]
+
+
+def run_view(record: Record, material: Material) -> RunView:
+    task, log = material.tasks.get(record.task), material.logs.get(record.run_id)
+    gone = Tick("task", "the task file is the one that was run", None, "this clone has no such task")
+    own = lint_record(record, task, log) if task else [gone]
+    ticks = sorted([*own, *material.siblings.get(record.run_id, [])], key=lambda tick: (tick.rule != "task", tick.rule))
+    path = record_path(RECORDS, record.task, record.plan, record.run_id)
+    return RunView(record, tuple(ticks), log, path.as_posix(), _digests(record))
+
+
+def _digests(record: Record) -> tuple[tuple[str, str | None], ...]:
+    i, w = record.inputs, record.weights
+    return (
+        ("run", record.run_id), ("task", i.task_digest), ("entry source", i.entry_digest), ("harness", i.harness),
+        ("plan", record.plan), ("initial weights", w.initial), ("final weights", w.final),
+        ("evaluated weights", w.evaluated), ("data chain", record.chains.data), ("loss chain", record.chains.loss),
+        ("validation tokens", record.facts.validation), ("machine kind", i.machine_kind),
+        ("environment lock", record.machine.lock), ("log", record.log), ("record", record.digest),
+    )  # fmt: skip
+
+
+def runs_by_entry(material: Material) -> dict[str, list[Record]]:
+    """Return every entry's records, by task, mode, track, budget and seed."""
+    found: dict[str, list[Record]] = defaultdict(list)
+    for record in sorted(material.records, key=_run_order):
+        found[record.entry].append(record)
+    return found
+
+
+def _run_order(record: Record) -> tuple[str, str, str, float, int, str]:
+    i = record.inputs
+    return i.task, i.mode, i.track, i.budget, i.seed, record.run_id

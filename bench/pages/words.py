@@ -1,0 +1,91 @@
+"""Numbers as the pages write them. What is missing is a dash, never a zero."""
+
+import re
+
+from bench.score.board import Rung
+from bench.score.speedup import Speedup
+
+MISSING = "–"
+ARXIV = re.compile(r"(?:arXiv[: ])?(\d{4}\.\d{4,5})(?:v\d+)?", re.IGNORECASE)
+DOI = re.compile(r"\bdoi:(10\.\d{4,9}/\S+)$", re.IGNORECASE)
+
+
+def loss(nats: float | None) -> str:
+    return MISSING if nats is None else f"{nats:.4f}"
+
+
+def count(number: float | None) -> str:
+    """Return a whole number in full, so that a reader can divide it."""
+    return MISSING if number is None else f"{number:,.0f}"
+
+
+def short(number: float | None) -> str:
+    if number is None:
+        return MISSING
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}"
+
+
+def plain(value: object) -> str:
+    """Return a hyperparameter or a fact as text."""
+    if value is None:
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def times(figure: float | None) -> str:
+    return MISSING if figure is None else f"{figure:.2f}×"
+
+
+def speedup(found: Speedup | None) -> str:
+    """Return 1.35×, or the bound ≥ 2.00× where the loss lies off the reference's ladder."""
+    if found is None:
+        return MISSING
+    sign = {"=": "", ">=": "≥ ", "<=": "≤ "}[found.bound]
+    return sign + times(found.figure)
+
+
+def interval(found: Speedup | None) -> str:
+    """Return 1.28 to 1.43; an end off the ladder is open."""
+    if found is None or found.no_interval is not None:
+        return MISSING
+    if found.low is None and found.high is None:
+        return "open on both sides"
+    low, high = ("open" if end is None else f"{end:.2f}" for end in (found.low, found.high))
+    return f"{low} to {high}"
+
+
+def seconds(number: float | None) -> str:
+    if number is None:
+        return MISSING
+    if number < 1:
+        return f"{1000 * number:.3g} ms"
+    return f"{number:.1f} s" if number < 600 else f"{number / 60:.1f} min"
+
+
+def size(number: int | None) -> str:
+    return MISSING if number is None else f"{number / 2**20:,.1f} MiB"
+
+
+def percent(share: float | None) -> str:
+    return MISSING if share is None else f"{100 * share:.1f}%"
+
+
+def failures(rungs: tuple[Rung, ...]) -> str:
+    """Return '2 diverged, 1 timeout'; 'none' where every run finished."""
+    outcomes = [outcome for rung in rungs for _, outcome, _ in rung.failures]
+    return ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in sorted(set(outcomes))) or "none"
+
+
+def paper_link(paper: str) -> str | None:
+    """Return where a paper is read, if the text is an arXiv id, ends in a DOI, or is a web address; None otherwise."""
+    arxiv, doi = ARXIV.fullmatch(paper.strip()), DOI.search(paper.strip())
+    if arxiv:
+        return f"https://arxiv.org/abs/{arxiv.group(1)}"
+    if doi:
+        return f"https://doi.org/{doi.group(1)}"
+    return paper if re.fullmatch(r"https?://[^\s\"'<>]+", paper) else None

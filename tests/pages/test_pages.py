@@ -1,0 +1,213 @@
+"""The pages are the records' alone: same bytes, whole links, nothing loaded from elsewhere, text escaped."""
+
+import dataclasses
+import hashlib
+import os
+import posixpath
+import re
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+
+from bench.errors import BenchError
+from bench.pages.build import LIST, pages, write_site
+
+VOID = {"meta", "link", "br", "img", "hr", "input", "wbr"}
+
+
+class Page(HTMLParser):
+    """Tags, links, ids and text of a page; tags must close in order."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.open, self.tags, self.ids, self.words = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attrs):
+        facts = dict(attrs)
+        self.tags.append((tag, facts))
+        if "id" in facts:
+            self.ids.append(facts["id"])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def parsed(site):
+    return {path: Page(text) for path, text in site.items() if path.endswith(".html")}
+
+
+def run_page(parsed, start):
+    return next(page for path, page in parsed.items() if path.startswith("runs/") and page.text.startswith(start))
+
+
+def test_two_builds_in_two_processes_give_the_same_bytes(bench, tmp_path, python):
+    code = ("import sys; from pathlib import Path; from bench.pages.build import build_site\n"
+            "records, tasks, baselines, out = map(Path, sys.argv[1:]); "
+            "build_site([records], tasks, baselines, out)")  # fmt: skip
+    digests = []
+    for seed in ("1", "2"):
+        out = tmp_path / seed
+        command = [python, "-c", code, bench / "records", bench / "tasks", bench / "baselines", out]
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": seed, "TZ": f"UTC+{seed}"})
+        files = sorted(path for path in out.rglob("*") if path.is_file())
+        digests.append([(str(path.relative_to(out)), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files])
+    assert digests[0] == digests[1]
+    assert len(digests[0]) > 40
+
+
+def test_tags_are_balanced_and_ids_unique(parsed):
+    for path, page in parsed.items():
+        assert len(page.ids) == len(set(page.ids)), path
+
+
+def test_every_internal_link_leads_to_a_page_and_its_place(site, parsed):
+    for path, page in parsed.items():
+        for _, facts in page.tags:
+            target = facts.get("href") or facts.get("src")
+            if target is None or re.match(r"https?:|data:", target):
+                continue
+            file, _, anchor = target.partition("#")
+            found = posixpath.normpath(posixpath.join(posixpath.dirname(path), file)) if file else path
+            assert found in site, f"{path} -> {target}"
+            assert not anchor or anchor in parsed[found].ids, f"{path} -> {target}"
+
+
+def test_nothing_is_loaded_from_elsewhere_and_no_script_runs(site, parsed):
+    for path, page in parsed.items():
+        for tag, facts in page.tags:
+            assert tag != "script", path
+            assert not any(name.startswith("on") for name in facts), path
+            if tag != "a":
+                assert not re.match(r"(https?:)?//", facts.get("href") or facts.get("src") or ""), path
+    assert not re.search(r"url\(|@import|https?:", site["static/style.css"])
+
+
+def test_text_of_an_entry_is_text(site, parsed):
+    assert "<script>alert" not in "".join(site.values())
+    assert '<script>alert(1)</script> & "quotes"' in parsed["entries/strange.html"].text
+    assert "the warm-up is <ours>" in parsed["entries/quick.html"].text
+
+
+def test_each_page_says_what_a_reader_without_sight_needs(parsed):
+    for path, page in parsed.items():
+        tags = [tag for tag, _ in page.tags]
+        assert ("html", {"lang": "en"}) in page.tags
+        assert tags.count("h1") == 1 and tags.count("main") == 1, path
+        assert tags.count("table") == tags.count("caption"), path
+        assert all("scope" in facts for tag, facts in page.tags if tag == "th"), path
+        assert any(facts.get("name") == "viewport" for _, facts in page.tags), path
+        for tag, facts in page.tags:
+            if tag == "svg":
+                assert facts["role"] == "img"
+                assert set(facts["aria-labelledby"].split()) <= set(page.ids)
+
+
+def test_a_run_that_failed_is_a_row_with_its_cause(parsed):
+    for path in ("tasks/nano.html", "entries/slow.html"):
+        assert "diverged" in parsed[path].text
+        assert "loss nan and gradient norm <nan> at step 7" in parsed[path].text
+    assert "2 diverged" in parsed["index.html"].text
+    page = run_page(parsed, "slow on nano, 2x, seed 1")
+    assert "This run is diverged" in page.text
+    assert "Scoring loss – nats" in page.text
+
+
+def test_declared_values_are_marked_and_stand_in_no_order_of_merit(site, parsed):
+    text = parsed["index.html"].text
+    assert "declared: values set by hand, not tuned, not ranked" in text
+    places = [site["index.html"].index(f'href="entries/{name}.html"') for name in ("gone", "quick", "slow", "strange")]
+    assert places == sorted(places)
+
+
+def test_results_are_said_in_the_protocols_words(parsed):
+    text = parsed["tasks/nano.html"].text
+    assert re.search(r"quick needed 1\.\d\d \(95% interval .*?\) times fewer charged tokens than base", text)
+    assert "nothing is claimed beyond these rungs" in text
+    assert not re.search(r"\bfaster\b|better optimizer", " ".join(page.text for page in parsed.values()))
+
+
+def test_the_arithmetic_of_a_speedup_can_be_done_by_hand(parsed):
+    found = re.search(
+        r"2x: .*?quick 2\.\d{4} (?:multi-epoch )?([\d,]+) ([\d,]+) ([\d.]+)× ", parsed["tasks/nano.html"].text
+    )
+    reference, charged, speedup = (float(number.replace(",", "")) for number in found.groups())
+    assert reference / charged == pytest.approx(speedup, abs=0.0051)
+
+
+def test_a_run_shows_its_lint_and_how_to_make_it_again(parsed):
+    page = run_page(parsed, "quick on nano, 1x, seed 0")
+    assert re.search(r"bench replay leaderboard/records/nano/declared/[0-9a-f]{64}\.json", page.text)
+    for rule in ("A1", "A2", "A3", "A4", "A5", "A6", "A7"):
+        assert f" {rule} " in page.text
+    broken_in_caption = 1
+    assert "✓ holds" in page.text
+    assert page.text.count("✗ broken") == broken_in_caption
+
+
+def test_rungs_beyond_one_pass_over_the_text_are_headed_so(parsed):
+    text = parsed["tasks/nano.html"].text
+    assert "1x: 1,024,000 tokens in 500 steps; 0.56 passes over the text" in text
+    assert "2x: 2,048,000 tokens in 1,000 steps; multi-epoch, 1.1 passes over the text" in text
+    assert "multi-epoch" in parsed["entries/quick.html"].text
+
+
+def test_a_board_that_cannot_be_made_says_why(parsed):
+    for path in ("index.html", "tasks/small.html"):
+        assert re.search(r"Mode other, declared: .*? no board yet\. small: base has no records", parsed[path].text)
+    assert "No runs yet." in parsed["index.html"].text
+
+
+def test_without_noise_no_interval_is_shown_and_the_page_says_so(parsed):
+    text = parsed["tasks/small.html"].text
+    assert "Noise between seeds: –" in text
+    assert "no interval" in text
+    assert re.search(r"× – ", text)
+
+
+def test_a_name_that_is_no_file_name_is_refused(material, sources, make_record):
+    for name in ("../../etc", "a/b", ".hidden", "", "<b>"):
+        bad = dataclasses.replace(material, records=(make_record(inputs={"entry": name}),), boards=())
+        with pytest.raises(BenchError, match="cannot be the name of a page"):
+            pages(bad, sources)
+
+
+def test_the_folder_holds_the_site_and_only_what_changed_is_written(tmp_path):
+    folder = tmp_path / "site"
+    assert write_site({"index.html": "a", "runs/1.html": "b"}, folder) == ["index.html", "runs/1.html", LIST]
+    (folder / "notes.txt").write_text("the user's own")
+    assert write_site({"index.html": "a", "runs/1.html": "b"}, folder) == []
+    assert write_site({"index.html": "c"}, folder) == ["index.html", LIST, "runs/1.html"]
+    assert not (folder / "runs" / "1.html").exists()
+    assert (folder / "notes.txt").exists()
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path):
+    (tmp_path / "thesis.html").write_text("years of work")
+    with pytest.raises(BenchError, match="not a folder of pages"):
+        write_site({"index.html": "a"}, tmp_path)
+
+
+def test_a_list_that_points_outside_removes_nothing_there(tmp_path):
+    folder, outside = tmp_path / "site", tmp_path / "outside.txt"
+    outside.write_text("mine")
+    write_site({"index.html": "a"}, folder)
+    (folder / LIST).write_text(f"../outside.txt\n{outside}\nindex.html\n")
+    write_site({"index.html": "a"}, folder)
+    assert outside.exists()
