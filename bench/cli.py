@@ -1,6 +1,7 @@
 """The command: verbs and paths. A user's mistake is one clear line; what trains imports torch only when it trains."""
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from enum import StrEnum
@@ -44,7 +45,7 @@ def run(
     task: TaskPath,
     entry: EntryPath,
     budget: Annotated[list[str] | None, typer.Option(help="a rung of the task's ladder; may be repeated")] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="may be repeated")] = None,
+    seed: Annotated[list[int] | None, typer.Option(min=0, help="may be repeated")] = None,
     mode: Annotated[str, typer.Option(help="a mode of bench/quantize/modes")] = "bf16",
     values: Annotated[Path | None, typer.Option(help="TOML of hyperparameters to set by hand")] = None,
     records: Annotated[Path, typer.Option(help="where records go")] = RUNS / "records",
@@ -200,6 +201,11 @@ def main() -> None:
         app()
     except BenchError as error:
         err.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read our output has seen enough
+    except OSError as error:
+        err.print(f"error: {error.filename or 'the system'}: {error.strerror or error}", markup=False, highlight=False)
         sys.exit(2)
     except KeyboardInterrupt:
         err.print("stopped: the same command goes on from the last checkpoint")

@@ -1,4 +1,4 @@
-"""A record: the facts of one run, one JSON file and a compressed log. Facts only: what they mean is for score to say."""
+"""A record: the facts of one run, one JSON file and a compressed log. Facts only: what they mean is for score."""
 
 import gzip
 import json

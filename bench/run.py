@@ -81,7 +81,10 @@ def run(request: Request, places: Places, watch: Watch, checkpoint_seconds: floa
         watch.say(f"already done: {target}")
         return target
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for needed in (folder, target.parent):  # before the training, not after it
+            needed.mkdir(parents=True, exist_ok=True)
+            if not os.access(needed, os.W_OK):
+                raise BenchError(f"{needed}: may not be written")
         with FileLock(folder / "lock", timeout=0):
             if target.exists() and not again:  # finished by another process in between
                 return target

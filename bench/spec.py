@@ -1,4 +1,4 @@
-"""Strict reading: TOML and JSON into frozen models; an unknown key, a wrong type, a missing value is one clear error."""
+"""Strict reading of TOML and JSON into frozen models: a wrong key, type or value is one clear error."""
 
 import json
 import tomllib

@@ -138,7 +138,8 @@ BAD_BUILDS = {
     "    return [SGD(roles.matrices, lr=0.1), SGD(roles.matrices, lr=0.1)]\n",
     "build() raised ValueError: no": "def build(roles, hp, run):\n    raise ValueError('no')\n",
     "must return torch optimizers": "def build(roles, hp, run):\n    return 3\n",
-    "no parameter of the model": "def build(roles, hp, run):\n    return SGD([torch.nn.Parameter(torch.zeros(2))], lr=0.1)\n",
+    "no parameter of the model": "def build(roles, hp, run):\n"
+    "    return SGD([torch.nn.Parameter(torch.zeros(2))], lr=0.1)\n",
 }
 
 

@@ -195,8 +195,8 @@ def test_whatever_a_file_holds_a_reader_returns_or_says_one_thing(tmp_path, read
 def test_a_task_with_any_one_value_replaced_is_read_or_refused(tmp_path, data):
     table = json.loads(read_task(NANO).model_dump_json())
     section = data.draw(st.sampled_from(sorted(table)))
-    target, key = (table[section], data.draw(st.sampled_from(sorted(table[section])))) if isinstance(table[section], dict) \
-        else (table, section)  # fmt: skip
+    target = table[section] if isinstance(table[section], dict) else table
+    key = data.draw(st.sampled_from(sorted(target))) if target is not table else section
     target[key] = data.draw(json_values)
     path = tmp_path / "task.json"
     path.write_text(json.dumps(table))

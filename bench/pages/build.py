@@ -131,14 +131,16 @@ def build_site(records: list[Path], tasks: Path, baselines: Path, out: Path, *, 
 def gather(records: list[Path], tasks: Path, baselines: Path) -> Material:
     """Return the material of the pages, records checked against their digests, in an order that no folder decides."""
     definitions = {path.stem: read_task(path) for path in sorted(tasks.glob("*.toml"))}
-    read: dict[str, tuple[Record, Log]] = {}
+    read: dict[str, tuple[Record, Log, Path]] = {}
     for path in find_records(records):
         record = read_record(path)
-        read[record.run_id] = (record, read_log(path, record))
+        read[record.run_id] = (record, read_log(path, record), path)
     found = tuple(read[run_id][0] for run_id in sorted(read))
     boards, refusals = make_boards(found, definitions)
     entries = {entry.name: entry for entry in find_entries(baselines)}
-    return Material(definitions, entries, found, boards, {run_id: log for run_id, (_, log) in read.items()}, refusals)
+    logs = {run_id: log for run_id, (_, log, _) in read.items()}
+    paths = {run_id: path for run_id, (_, _, path) in read.items()}
+    return Material(definitions, entries, found, boards, logs, refusals, paths)
 
 
 def make_boards(

@@ -49,6 +49,7 @@ class Material:
     boards: tuple[Board, ...]
     logs: Mapping[str, Log] = field(default_factory=dict)  # by run_id
     refusals: tuple[Refusal, ...] = ()
+    paths: Mapping[str, Path] = field(default_factory=dict)  # of records, by run_id, where not the published one
 
     @cached_property
     def siblings(self) -> dict[str, list[Tick]]:
@@ -223,7 +224,8 @@ def run_view(record: Record, material: Material) -> RunView:
     gone = Tick("task", "the task file is the one that was run", None, "this clone has no such task")
     own = lint_record(record, task, log) if task else [gone]
     ticks = sorted([*own, *material.siblings.get(record.run_id, [])], key=lambda tick: (tick.rule != "task", tick.rule))
-    path = record_path(RECORDS, record.task, record.plan, record.run_id)
+    published = record_path(RECORDS, record.task, record.plan, record.run_id)
+    path = material.paths.get(record.run_id, published)
     return RunView(record, tuple(ticks), log, path.as_posix(), _digests(record))
 
 

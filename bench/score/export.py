@@ -32,10 +32,7 @@ def board_facts(board: Board, task: Task) -> dict[str, Any]:
             {
                 "entry": row.entry,
                 "sentence": sentence(board, row, task),
-                "rungs": [
-                    {**_rung_facts(rung, board), **_speedup_facts(row, rung, board)}
-                    for rung in row.rungs
-                ],
+                "rungs": [{**_rung_facts(rung, board), **_speedup_facts(row, rung, board)} for rung in row.rungs],
             }
             for row in board.rows
         ],
