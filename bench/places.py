@@ -5,6 +5,7 @@ from pathlib import Path
 
 RUNS = Path("runs")
 PUBLISHED = Path("leaderboard")
+SOURCES = Path(__file__).parents[1] / "leaderboard"  # templates and styles, from whichever folder bench is called
 
 
 def data_folder() -> Path:

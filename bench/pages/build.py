@@ -12,7 +12,7 @@ from bench.errors import BenchError
 from bench.index import IndexRow, index_row
 from bench.pages import charts, views, words
 from bench.pages.views import BoardView, Material, Refusal
-from bench.places import PUBLISHED
+from bench.places import SOURCES
 from bench.record import Log, Record, find_records, read_log, read_record, write_atomically
 from bench.score.board import Board, Row, make_board
 from bench.spec import read_text
@@ -120,7 +120,7 @@ def write_site(site: Mapping[str, str], folder: Path) -> list[str]:
     return changed
 
 
-def build_site(records: list[Path], tasks: Path, baselines: Path, out: Path, *, leaderboard: Path = PUBLISHED) -> int:
+def build_site(records: list[Path], tasks: Path, baselines: Path, out: Path, *, leaderboard: Path = SOURCES) -> int:
     """Read everything, write the pages into the folder and return how many there are."""
     material = gather(records, tasks, baselines)
     site = pages(material, read_sources(leaderboard))

@@ -1,0 +1,98 @@
+"""The command: each verb does its work on files, and a user's mistake is one line and exit code 2."""
+
+import json
+import sys
+
+import pytest
+from small import ADAMW, MUON, ROOT, make, write_task
+
+from bench.cli import main
+
+SMOKE = str(ROOT / "tasks" / "smoke.toml")
+
+
+@pytest.fixture
+def bench(monkeypatch, capsys, tmp_path):
+    """Call the command in a folder of its own and return (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "400")
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["bench", *map(str, words)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+MISTAKES = {
+    "a task that is not there": (["run", "tasks/nanoo.toml", ADAMW], "no such file"),
+    "an entry that is not there": (["run", SMOKE, MUON.with_name("mon.toml")], "did you mean muon.toml?"),
+    "an entry that is a task": (["run", SMOKE, SMOKE], "unknown key"),
+    "a rung off the ladder": (["run", SMOKE, ADAMW, "--budget", "3x"], "no budget 3x"),
+    "a mode nobody knows": (["run", SMOKE, ADAMW, "--mode", "bf61"], "no mode bf61; did you mean bf16?"),
+    "records that are not there": (["score", SMOKE, "--records", "nothere"], "no such folder of records"),
+    "a file nobody made": (["lint", "nowhere"], "nowhere: no such file or folder"),
+    "a record that is not there": (["replay", "gone.json"], "gone.json: no such file"),
+    "a folder that cannot be made": (["site", "--records", ".", "--out", "/proc/x"], "/proc/x"),
+    "a folder for a task": (["task", ROOT / "tasks"], "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("what", MISTAKES)
+def test_a_mistake_is_one_line_and_loses_nothing(bench, what):
+    words, message = MISTAKES[what]
+    code, out, err = bench(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ") and message in err and "Traceback" not in err
+    assert len(err.strip().splitlines()) <= 2
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """A folder with a small task and the records of two short ladders."""
+    folder = tmp_path_factory.mktemp("small")
+    task = write_task(folder)
+    for budget in (0.25, 0.5, 1.0):
+        for seed in (0, 1):
+            make(task, ADAMW, folder, budget, seed)
+    for seed in (0, 1):
+        make(task, MUON, folder, 0.5, seed)
+    return folder
+
+
+@pytest.mark.parametrize("form", ["plain", "github", "latex", "csv", "json"])
+def test_score_prints_the_board_in_every_form(bench, small, form):
+    code, out, err = bench("score", small / "small.toml", "--records", small / "records", "--format", form)
+    assert code == 0, err
+    assert "muon" in out and "adamw" in out
+    if form == "json":
+        assert {row["entry"] for row in json.loads(out)["rows"]} == {"muon"}
+    if form == "plain":
+        assert "times" in out and "set by hand and not tuned" in out
+
+
+def test_site_lint_task_and_data_do_what_they_say(bench, small):
+    code, out, _ = bench("site", "--records", small / "records", "--out", "site", "--tasks", small, "--baselines",
+                         ROOT / "baselines")  # fmt: skip
+    assert code == 0 and "index.html" in out
+    assert bench("lint", small / "small.toml", small / "records", ROOT / "baselines")[0] == 0
+    code, out, _ = bench("task", small / "small.toml", "--json")
+    assert code == 0 and json.loads(out)["loss_floor"] == pytest.approx(2.13, abs=0.05)
+    code, out, _ = bench("data", small / "small.toml", "--json")
+    assert code == 0 and set(json.loads(out)) == {"train", "select", "score"}
+
+
+def test_lint_finds_a_record_whose_log_was_cut_short(bench, small, tmp_path):
+    path = next((small / "records").rglob("*.json"))
+    copy = tmp_path / path.name
+    copy.write_bytes(path.read_bytes())
+    log = path.with_suffix(".log.gz").read_bytes()
+    copy.with_suffix(".log.gz").write_bytes(log[: len(log) // 2])
+    code, _, err = bench("lint", copy)
+    assert code == 2 and "the log is damaged" in err
