@@ -73,8 +73,12 @@ def run(
         for rung in rungs:
             request = Request(task.stem, definition, found, chosen, mode, rung, "declared", one_seed)
             title = f"{task.stem} {found.name} {rung_name(rung)} seed {one_seed}"
-            with watch_run(title, err) as watch:
-                path = make(request, places, watch, checkpoint_seconds, again)
+            try:
+                with watch_run(title, err) as watch:
+                    path = make(request, places, watch, checkpoint_seconds, again)
+            except KeyboardInterrupt:
+                err.print("stopped: the same command goes on from the last checkpoint")
+                raise
             record = read_record(path)
             if as_json:
                 print(json.dumps({"record": str(path), "outcome": record.outcome, "score_loss": record.score_loss}))
@@ -196,7 +200,7 @@ def lint(
 
 
 def main() -> None:
-    """Run a verb; print a user's mistake without a traceback (exit 2), and stop quietly at Ctrl-C (exit 130)."""
+    """Run a verb; a user's mistake is printed without a traceback (exit 2). Typer ends at Ctrl-C with 130."""
     try:
         app()
     except BenchError as error:
@@ -207,6 +211,3 @@ def main() -> None:
     except OSError as error:
         err.print(f"error: {error.filename or 'the system'}: {error.strerror or error}", markup=False, highlight=False)
         sys.exit(2)
-    except KeyboardInterrupt:
-        err.print("stopped: the same command goes on from the last checkpoint")
-        sys.exit(130)

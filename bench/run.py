@@ -114,16 +114,12 @@ def _make(
     if fresh:
         clear(folder)
     reset_peak_memory(setting.device)
-    assembly = assemble(setting.request, places.data, setting.device, setting.compiled)
+    assembly = _assemble(setting, places)
     initial = weights_digest(assembly.model)
-    warm_up(assembly)
     progress = restore(assembly, checkpoint.load_latest(folder, watch.say))
     if progress.step:
         watch.say(f"going on from step {progress.step} of {assembly.course.steps}")
-    outcome, cause = attempt(assembly, progress, folder, watch, checkpoint_seconds)
-    final = measure(assembly) if outcome == "finished" else None
-    if final and _above_initial(final, progress):
-        outcome, cause = "diverged", "the final loss is no number, or above the initial one"
+    outcome, cause, final = attempt(assembly, progress, folder, watch, checkpoint_seconds)
     facts = {
         "schema": SCHEMA,
         "run_id": setting.inputs.run_id,
@@ -138,6 +134,15 @@ def _make(
     }
     write_record(target, facts, log_of(progress, final))
     clear(folder)
+
+
+def _assemble(setting: Setting, places: Places) -> Assembly:
+    try:
+        return assemble(setting.request, places.data, setting.device, setting.compiled)
+    except Exception as error:
+        if _is_out_of_memory(error):
+            raise BenchError("out of memory while the model was built", "this task needs a larger machine") from None
+        raise
 
 
 def _above_initial(final: Final, progress: Progress) -> bool:
@@ -167,8 +172,8 @@ def restore(assembly: Assembly, state: dict[str, Any] | None) -> Progress:
 
 def attempt(
     assembly: Assembly, progress: Progress, folder: Path, watch: Watch, checkpoint_seconds: float
-) -> tuple[Outcome, str | None]:
-    """Train to the end and return how it ended; only what the run itself caused is an outcome."""
+) -> tuple[Outcome, str | None, Final | None]:
+    """Train to the end, evaluate, and return how it ended and why; only what the run itself caused is an outcome."""
     last = time.monotonic()
 
     def save(must: bool) -> None:
@@ -181,16 +186,20 @@ def attempt(
         watch.progress(now, assembly.course.steps, assembly.course.batch_tokens)
 
     try:
+        warm_up(assembly)
         train(assembly.parts, assembly.course, progress, Clock(progress.train_seconds), save, report)
+        final = measure(assembly)
     except Diverged as error:
-        return "diverged", str(error)
+        return "diverged", str(error), None
     except (BenchError, OSError):
         raise
     except Exception as error:
         (folder / "crash.txt").write_text(traceback.format_exc())
         kind: Outcome = "out-of-memory" if _is_out_of_memory(error) else "crashed"
-        return kind, f"{type(error).__name__}: {error}".splitlines()[0][:200]
-    return "finished", None
+        return kind, f"{type(error).__name__}: {error}".splitlines()[0][:200], None
+    if _above_initial(final, progress):
+        return "diverged", "the final loss is no number, or above the initial one", final
+    return "finished", None, final
 
 
 def _is_out_of_memory(error: Exception) -> bool:
