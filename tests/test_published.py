@@ -1,0 +1,43 @@
+"""What is published: every record is whole and keeps the protocol, and the site is the one that these records make."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.pages.build import gather, pages, read_sources
+from bench.record import find_records, read_log, read_record
+from bench.task import read_task
+from bench.verify import lint_record, lint_siblings
+
+ROOT = Path(__file__).parents[1]
+RECORDS, SITE = ROOT / "leaderboard" / "records", ROOT / "leaderboard" / "site"
+PUBLISHED = find_records([RECORDS])
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem[:12])
+def test_every_record_is_whole_and_keeps_the_protocol(path):
+    record = read_record(path)
+    log = read_log(path, record)
+    crosses = [tick for tick in lint_record(record, read_task(ROOT / "tasks" / f"{record.task}.toml"), log)
+               if tick.ok is False]  # fmt: skip
+    assert not crosses
+
+
+def test_records_at_a_seed_started_from_the_same_weights_and_saw_the_same_data():
+    crosses = {run_id: [tick for tick in ticks if tick.ok is False]
+               for run_id, ticks in lint_siblings([read_record(path) for path in PUBLISHED]).items()}  # fmt: skip
+    assert not any(crosses.values())
+
+
+def test_the_published_site_is_the_one_these_records_make(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    made = pages(gather([Path("leaderboard/records")], Path("tasks"), Path("baselines")), read_sources(ROOT / "leaderboard"))
+    for name, text in made.items():
+        assert (SITE / name).read_text(encoding="utf-8") == text, f"{name}: run `bench site`"
+    there = {path.relative_to(SITE).as_posix() for path in SITE.rglob("*") if path.is_file()} - {"pages.txt"}
+    assert there == set(made), "run `bench site`"
+
+
+def test_records_and_pages_leave_room_in_the_repository():
+    size = sum(path.stat().st_size for folder in (RECORDS, SITE) for path in folder.rglob("*") if path.is_file())
+    assert size < 60 * 2**20
