@@ -13,9 +13,6 @@ BYTES_PER_ACTIVATION = 2  # bf16
 def forecast(name: str, task: Task) -> dict[str, Any]:
     """Return the facts of `bench task`, for a script."""
     model, training = task.model, task.training
-    embedding = model.width * model.padded_vocabulary * (1 if model.tied else 2)
-    vectors = (2 * model.layers + 1) * model.width
-    parameters = task.matrix_parameters + embedding + vectors
     rungs = [
         {"rung": rung_name(rung), "tokens": task.tokens(rung), "steps": task.steps(rung),
          "flops": task.tokens(rung) * task.flops_per_token}
@@ -26,11 +23,11 @@ def forecast(name: str, task: Task) -> dict[str, Any]:
         "version": task.version,
         "digest": task.digest,
         "summary": task.summary,
-        "parameters": parameters,
-        "non_embedding_parameters": task.matrix_parameters + vectors,
+        "parameters": task.parameters,
+        "non_embedding_parameters": task.matrix_parameters + task.vector_parameters,
         "batch_tokens": training.batch_tokens,
         "flops_per_token": task.flops_per_token,
-        "memory_bytes": parameters * BYTES_PER_PARAMETER + _activation_bytes(task),
+        "memory_bytes": task.parameters * BYTES_PER_PARAMETER + _activation_bytes(task),
         "loss_floor": _floor(task),
         "rungs": rungs,
     }

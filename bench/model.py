@@ -3,11 +3,14 @@
 Shapes: B sequences, T tokens predicted, S = T + 1 tokens in a window, D width, V padded vocabulary.
 """
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from bench.task import Model
 
@@ -17,26 +20,73 @@ PIECE_TOKENS = 1024
 
 def build_model(spec: Model, context: int, seed: int, activation_checkpointing: bool = False) -> PreTrainedModel:
     """Return the model with the initial weights of a seed: fp32, drawn on the CPU, the same for every entry."""
-    config = LlamaConfig(
-        vocab_size=spec.padded_vocabulary,
-        hidden_size=spec.width,
-        intermediate_size=spec.ffn,
-        num_hidden_layers=spec.layers,
-        num_attention_heads=spec.heads,
-        max_position_embeddings=context,
-        tie_word_embeddings=spec.tied,
-        attn_implementation=spec.attention,
-        use_cache=False,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=None,
-    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
+        model = _random(spec, context)
+    for module in model.modules():
+        for name, child in list(module.named_children()):
+            if isinstance(child, Conv1D):
+                setattr(module, name, linear_of(child))
     if activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return model
+
+
+def _random(spec: Model, context: int) -> PreTrainedModel:
+    """Return the architecture as transformers initialises it; no dropout, no special tokens, no cache."""
+    common = {
+        "vocab_size": spec.padded_vocabulary,
+        "tie_word_embeddings": spec.tied,
+        "attn_implementation": spec.attention,
+        "use_cache": False,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
+    }
+    if spec.family == "gpt2":
+        return GPT2LMHeadModel(
+            GPT2Config(
+                n_positions=context,
+                n_embd=spec.width,
+                n_inner=spec.ffn,
+                n_layer=spec.layers,
+                n_head=spec.heads,
+                resid_pdrop=0.0,
+                embd_pdrop=0.0,
+                attn_pdrop=0.0,
+                **common,
+            )
+        )
+    return LlamaForCausalLM(
+        LlamaConfig(
+            hidden_size=spec.width,
+            intermediate_size=spec.ffn,
+            num_hidden_layers=spec.layers,
+            num_attention_heads=spec.heads,
+            max_position_embeddings=context,
+            **common,
+        )
+    )
+
+
+def linear_of(conv: Conv1D) -> nn.Linear:
+    """Return the same function with its weight as (out, in), so that every matrix of every family lies alike."""
+    linear = nn.Linear(conv.nx, conv.nf, device="meta")
+    linear.weight = nn.Parameter(conv.weight.detach().mT.contiguous())
+    linear.bias = nn.Parameter(conv.bias.detach())
+    return linear
+
+
+def export_model(model: PreTrainedModel, folder: Path) -> None:
+    """Write config and weights as AutoModelForCausalLM.from_pretrained reads them; GPT-2's matrices go back as Conv1D."""
+    transposed = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    head = "lm_head.weight"
+    state = {
+        name: weight.mT.contiguous() if model.config.model_type == "gpt2" and name in transposed - {head} else weight
+        for name, weight in model.state_dict().items()
+        if not (name == head and model.config.tie_word_embeddings)
+    }
+    model.save_pretrained(folder, state_dict=state)
 
 
 def sequence_losses(model: PreTrainedModel, tokens_BS: Tensor) -> Tensor:

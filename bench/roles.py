@@ -7,8 +7,9 @@ import torch
 from torch.nn import Module, Parameter
 
 # Which side of a weight (out, in) is the residual stream: writers put out into it, readers take from it.
-WRITERS = ("o_proj", "down_proj")
-READERS = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
+WRITERS = ("o_proj", "down_proj", "c_proj")
+READERS = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "c_attn", "c_fc")
+FUSED = {"c_attn": 3}  # query, key and value, one below the other
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +26,7 @@ class Matrix:
 @dataclass(frozen=True, eq=False)
 class Roles:
     hidden: tuple[Matrix, ...]
-    embedding: tuple[Parameter, ...]  # a tied head belongs here
+    embedding: tuple[Parameter, ...]  # of tokens, and of positions where they are learned; a tied head belongs here
     head: tuple[Parameter, ...]
     vectors: tuple[Parameter, ...]  # norm gains and biases
 
@@ -64,6 +65,7 @@ def roles_of(model: Module) -> Roles:
     embedding = model.get_input_embeddings().weight  # type: ignore[operator]
     head = model.get_output_embeddings().weight  # type: ignore[operator]
     hidden: list[Matrix] = []
+    tables: list[Parameter] = [embedding]
     vectors: list[Parameter] = []
     for name, weight in model.named_parameters():
         if weight is embedding or weight is head:
@@ -72,9 +74,13 @@ def roles_of(model: Module) -> Roles:
             vectors.append(weight)
             continue
         part = name.split(".")[-2]
+        if part == "wpe":
+            tables.append(weight)
+            continue
         assert part in WRITERS + READERS, f"{name} is no part that roles know"
         layer = next(int(piece) for piece in name.split(".") if piece.isdigit())
         residual: Literal["in", "out"] = "out" if part in WRITERS else "in"
-        hidden.append(Matrix(weight, layer, part, residual, (weight.shape[0],)))
+        count = FUSED.get(part, 1)
+        hidden.append(Matrix(weight, layer, part, residual, (weight.shape[0] // count,) * count))
     heads = () if head is embedding else (head,)
-    return Roles(tuple(hidden), (embedding,), heads, tuple(vectors))
+    return Roles(tuple(hidden), tuple(tables), heads, tuple(vectors))

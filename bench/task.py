@@ -189,6 +189,23 @@ class Task(Spec):
         return m.layers * (4 * m.width**2 + ffn_matrices * m.width * m.ffn)
 
     @property
+    def vector_parameters(self) -> int:
+        """Norm gains, and where the family has them biases."""
+        m = self.model
+        gains = (2 * m.layers + 1) * m.width
+        if m.family == "llama":
+            return gains
+        return 2 * gains + m.layers * (5 * m.width + m.ffn)  # biases: norms; query, key, value, output; up, down
+
+    @property
+    def parameters(self) -> int:
+        """All parameters, padded rows included."""
+        m = self.model
+        tables = (1 if m.tied else 2) * m.width * m.padded_vocabulary
+        positions = self.training.context * m.width if m.family == "gpt2" else 0  # the others rotate
+        return self.matrix_parameters + self.vector_parameters + tables + positions
+
+    @property
     def flops_per_token(self) -> int:
         """Floating-point operations of one forward-backward per token: 6 per parameter used, 12 per attended pair."""
         m, context = self.model, self.training.context

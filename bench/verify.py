@@ -77,24 +77,14 @@ def _schedule(record: Record, task: Task) -> tuple[bool | None, str]:
     return ok, f"{counted}; decay, last multiplier {facts.last_multiplier:.3g}"
 
 
-def model_parameters(task: Task) -> int:
-    """Return the parameters of the task's model, padded rows included."""
-    m = task.model
-    tables = (1 if m.tied else 2) * m.width * m.padded_vocabulary
-    if m.family == "llama":
-        return task.matrix_parameters + tables + (2 * m.layers + 1) * m.width
-    vectors = (2 * m.layers + 1) * 2 * m.width + m.layers * (5 * m.width + m.ffn)  # norms; biases of 3 + 1 + f + 1
-    return task.matrix_parameters + tables + task.training.context * m.width + vectors
-
-
 def _partition(record: Record, task: Task) -> tuple[bool | None, str]:
     counts = record.facts.partition
     own, rest = sum(c.entry for c in counts.values()), sum(c.harness for c in counts.values())
     if not counts and record.outcome != "finished":
         return None, "no partition was recorded"
     hidden = counts["hidden"].entry + counts["hidden"].harness if "hidden" in counts else 0
-    ok = own + rest == model_parameters(task) and hidden == task.matrix_parameters
-    wanted = "" if ok else f"; the model has {model_parameters(task):,}, {task.matrix_parameters:,} of them hidden"
+    ok = own + rest == task.parameters and hidden == task.matrix_parameters
+    wanted = "" if ok else f"; the model has {task.parameters:,}, {task.matrix_parameters:,} of them hidden"
     return ok, f"{own:,} by the entry, {rest:,} by the harness{wanted}"
 
 

@@ -9,7 +9,6 @@ from bench.digest import digest_of
 from bench.pages.build import gather, pages, read_sources
 from bench.record import Inputs, Log, Machine, Milestone, Point, record_path, write_record
 from bench.task import read_task
-from bench.verify import model_parameters
 
 ROOT = Path(__file__).parents[2]
 NANO = read_task(ROOT / "tasks" / "nano.toml")
@@ -45,7 +44,7 @@ def record_facts(
                **(inputs or {})}  # fmt: skip
     steps, done = task.steps(budget), outcome == "finished"
     loss = law(entry, budget, seed) if done else None
-    hidden, everything = task.matrix_parameters, model_parameters(task)
+    hidden, everything = task.matrix_parameters, task.parameters
     measured = {
         "weight_dtypes": ["float32"], "state_dtypes": ["float32"], "state_bytes_per_parameter": 4.0,
         "partition": {"hidden": {"entry": hidden, "harness": 0},

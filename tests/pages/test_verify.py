@@ -6,7 +6,7 @@ from pytest import param
 from bench.digest import digest_of
 from bench.record import Log, Milestone
 from bench.task import read_task
-from bench.verify import lint_record, lint_siblings, model_parameters
+from bench.verify import lint_record, lint_siblings
 
 TINY = {"hidden": {"entry": 5, "harness": 0}}
 
@@ -57,7 +57,7 @@ def test_a_broken_rule_is_a_cross(make_record, task, rule, changed):
 
 def test_a_parameter_trained_twice_is_a_cross(make_record, task):
     hidden = {"entry": task.matrix_parameters, "harness": 0}
-    rest = {"entry": 0, "harness": model_parameters(task) - task.matrix_parameters + 128}
+    rest = {"entry": 0, "harness": task.parameters - task.matrix_parameters + 128}
     assert ticks(make_record(facts={"partition": {"hidden": hidden, "vectors": rest}}), task)["A4"].ok is False
 
 
@@ -116,4 +116,4 @@ def test_parameters_are_counted_as_the_model_has_them(task):
     from bench.model import build_model
 
     model = build_model(task.model, task.training.context, seed=0)
-    assert sum(weight.numel() for weight in model.parameters()) == model_parameters(task)
+    assert sum(weight.numel() for weight in model.parameters()) == task.parameters
