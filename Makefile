@@ -4,7 +4,7 @@ VENV   ?= .venv
 BENCH  := $(VENV)/bin/bench
 DEMO   := runs/demo
 
-.PHONY: demo test test-slow speed lint site clean
+.PHONY: demo test speed lint site clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Isoloss needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.11 ...")'
@@ -26,10 +26,7 @@ test: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest -m 'not slow'
-
-test-slow: $(VENV)/installed
-	$(VENV)/bin/pytest -m slow
+	$(VENV)/bin/pytest
 
 speed: $(VENV)/installed
 	@for script in tests/speed/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done

@@ -1,7 +1,7 @@
 """From a request to the parts of a run. With the modules named here, this is what moves a number for everyone."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -17,11 +17,12 @@ from transformers import PreTrainedModel
 from bench.data.sequences import Sequences
 from bench.data.shards import TokenSet
 from bench.data.tokens import prepare
-from bench.digest import digest_of_sources
+from bench.digest import digest_of, digest_of_sources
 from bench.entry import WARMUP, Entry, Value
 from bench.errors import BenchError
 from bench.evaluate.loss import evaluate
-from bench.model import build_model, sequence_losses
+from bench.mode import read_mode
+from bench.model import build_model, sequence_losses, weights_digest
 from bench.record import Inputs, Machine, Track
 from bench.roles import Roles, Run, roles_of
 from bench.schedule import multiplier
@@ -30,7 +31,8 @@ from bench.train import Course, Parts
 
 HARNESS = (
     "assemble.py", "data/corpus.py", "data/encoding.py", "data/sequences.py", "data/shards.py", "data/synthetic.py",
-    "data/tokens.py", "evaluate/loss.py", "model.py", "roles.py", "schedule.py", "train.py",
+    "data/tokens.py", "evaluate/final.py", "evaluate/loss.py", "machine.py", "model.py", "roles.py", "schedule.py",
+    "train.py",
 )  # fmt: skip
 
 
@@ -56,6 +58,7 @@ class Request:
             entry_digest=self.entry.digest,
             values=dict(sorted(self.values.items())),
             mode=self.mode,
+            mode_digest=read_mode(self.mode).digest,
             budget=self.budget,
             track=self.track,
             seed=self.seed,
@@ -85,6 +88,7 @@ class Assembly:
     evaluation_batch: int  # sequences
     select: np.ndarray  # (N, context + 1) tokens of the selecting half
     score: np.ndarray  # of the scoring half
+    initial: str  # digest of the first weights
     tokens: dict[str, TokenSet]
     text_tokens: int  # that one pass over the training text trains on
 
@@ -102,18 +106,19 @@ def assemble(
     model = build_model(task.model, training.context, request.seed, training.activation_checkpointing).to(device)
     roles = roles_of(model)
     steps = task.steps(request.budget)
-    generator = torch.Generator(device).manual_seed(request.seed)
+    initial = weights_digest(model)
+    generator = torch.Generator(device).manual_seed(entry_seed(request.seed))
     run = Run(steps, steps * training.batch_tokens, training.batch_tokens, device, generator)
     entry_optimizers = build_entry(request.entry, request.values, roles, run)
+    if weights_digest(model) != initial:
+        raise BenchError(f"{request.entry.source}: build() changes weights", "all entries start from the same ones")
     optimizers = [*entry_optimizers, *build_rest(roles, claimed(entry_optimizers, roles), task.rest)]
 
     losses_of: Callable[[Tensor], Tensor] = partial(sequence_losses, model)
     if compiled:
         torch.compiler.reset()  # an earlier run's graphs would count towards the limit on recompilation
         losses_of = torch.compile(losses_of, dynamic=False, fullgraph=not training.activation_checkpointing)
-    module = request.entry.module()
-    evaluation_weights = getattr(module, "evaluation_weights", None)
-    other_weights = partial(evaluation_weights, entry_optimizers) if evaluation_weights else nullcontext
+    other_weights = partial(evaluation_weights, request.entry, entry_optimizers, roles)
 
     def batch_at(step: int) -> Tensor:
         count = training.batch_sequences
@@ -155,9 +160,32 @@ def assemble(
         evaluation_batch=task.evaluation.batch_sequences,
         select=select,
         score=score,
+        initial=initial,
         tokens=tokens,
         text_tokens=len(train_set) * training.context,
     )
+
+
+def entry_seed(seed: int) -> int:
+    """Return the seed of an entry's own generator: not the run's, whose stream drew the initial weights."""
+    return int(digest_of(["entry", seed])[:15], 16)
+
+
+@contextmanager
+def evaluation_weights(entry: Entry, optimizers: list[Optimizer], roles: Roles) -> Iterator[None]:
+    """Put the weights in place that the entry evaluates with, and afterwards what was there, bit for bit."""
+    swap = getattr(entry.module(), "evaluation_weights", None)
+    if swap is None:
+        yield
+        return
+    before = [w.detach().clone() for w in roles.all]
+    try:
+        with swap(optimizers):
+            yield
+    finally:
+        with torch.no_grad():
+            for w, old in zip(roles.all, before, strict=True):
+                w.copy_(old)
 
 
 def build_entry(entry: Entry, values: dict[str, Value], roles: Roles, run: Run) -> list[Optimizer]:
@@ -187,6 +215,8 @@ def claimed(optimizers: list[Optimizer], roles: Roles, source: Path | None = Non
         raise BenchError(f"{source}: a parameter is claimed twice", "each belongs to one group of one optimizer")
     if not set(claims) <= set(roles.all):
         raise BenchError(f"{source}: build() claims a tensor that is no parameter of the model")
+    if not all("lr" in group for optimizer in optimizers for group in optimizer.param_groups):
+        raise BenchError(f"{source}: a parameter group has no lr", "the schedule moves the lr of every group")
     return claims
 
 
@@ -194,7 +224,7 @@ def build_rest(roles: Roles, claims: list[Parameter], rest: Rest) -> list[Optimi
     """Return AdamW for all that is not claimed, or nothing; matrices and embeddings decay, vectors do not."""
     taken = set(claims)
     vectors = [w for w in roles.vectors if w not in taken]
-    others = [w for w in roles.all if w not in taken and w not in set(roles.vectors)]
+    others = [w for w in (*roles.matrices, *roles.embedding, *roles.head) if w not in taken]
     if not vectors and not others:
         return []
     groups = [

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from bench.digest import digest_of_bytes
+from bench.errors import BenchError
 from bench.record import write_atomically
 
 KEPT = 2
@@ -18,6 +19,8 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     data = buffer.getvalue()
+    if not _newest_first(folder):
+        _load(data)  # what cannot be loaded must be known at the first checkpoint, not at the first resumption
     path = folder / f"step-{step:09d}-{digest_of_bytes(data)[:16]}.pt"
     write_atomically(path, data)
     for old in _newest_first(folder)[KEPT:]:
@@ -32,9 +35,26 @@ def load_latest(folder: Path, report: Callable[[str], None]) -> dict[str, Any] |
         if digest_of_bytes(data)[:16] != path.stem.rsplit("-", 1)[1]:
             report(f"{path}: the checkpoint is damaged; going back to the one before")
             continue
-        state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
-        return state
+        return _load(data)
     return None
+
+
+def _load(data: bytes) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    except Exception as error:
+        raise BenchError(
+            f"a state that no checkpoint can hold: {str(error).splitlines()[0]}",
+            "optimizers keep tensors, numbers and text in self.state and param_groups, and nothing else",
+        ) from error
+    return state
+
+
+def clear(folder: Path) -> None:
+    """Remove all checkpoints, and the drafts that a kill left behind."""
+    for pattern in ("step-*.pt", ".step-*.partial"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -45,7 +45,7 @@ def run(
     task: TaskPath,
     entry: EntryPath,
     budget: Annotated[list[str] | None, typer.Option(help="a rung of the task's ladder; may be repeated")] = None,
-    seed: Annotated[list[int] | None, typer.Option(min=0, help="may be repeated")] = None,
+    seed: Annotated[list[int] | None, typer.Option(min=0, max=2**32 - 1, help="may be repeated")] = None,
     mode: Annotated[str, typer.Option(help="a mode of bench/quantize/modes")] = "bf16",
     values: Annotated[Path | None, typer.Option(help="TOML of hyperparameters to set by hand")] = None,
     records: Annotated[Path, typer.Option(help="where records go")] = RUNS / "records",
@@ -98,7 +98,7 @@ def _ending(record: Any) -> str:
 def replay(
     record: Annotated[Path, typer.Argument(help="a record", show_default=False)],
     steps: Annotated[int | None, typer.Option(help="only the first so many; all by default")] = None,
-    keep_weights: Annotated[Path | None, typer.Option(help="folder for the checkpoint; must match the record")] = None,
+    keep_weights: Annotated[Path | None, typer.Option(help="folder to export the evaluated weights to; they must match the record")] = None,
     tasks: Annotated[Path, typer.Option(help="folder of tasks")] = Path("tasks"),
     baselines: Annotated[Path, typer.Option(help="folder of algorithms")] = Path("baselines"),
     as_json: AsJson = False,
@@ -123,8 +123,10 @@ def replay(
         print(json.dumps(asdict(result), default=str))
     else:
         where = "" if result.first_difference is None else f", first at step {result.first_difference}"
-        gap = "" if result.verdict == "identical" else f" (largest gap {result.largest_gap:.2g} nats{where})"
+        gap = "" if result.verdict == "identical" else f" (gap {result.largest_gap:.2g} nats{where})"
         print(f"{result.verdict} over {result.steps} steps{gap}")
+        if result.differing:
+            print(f"  not given again: {', '.join(result.differing)}")
         for note in result.notes:
             print(f"  {note}")
     raise typer.Exit(1 if result.verdict == "different" else 0)
@@ -192,7 +194,7 @@ def site(
 def lint(
     paths: Annotated[list[Path] | None, typer.Argument(help="files or folders; all by default")] = None,
 ) -> None:
-    """Load and validate tasks, entries and records, and say what each would cost. Exit 1 at the first mistake."""
+    """Load and validate tasks, entries and records, and say what each would cost. Exit 2 at the first mistake."""
     from bench.lint import lint_paths
 
     for line in lint_paths(paths or [Path("tasks"), Path("baselines"), PUBLISHED / "records"]):

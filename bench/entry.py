@@ -1,6 +1,7 @@
 """An entry: a variant of an algorithm with a name on the board. Its TOML says what it is, its folder has the code."""
 
 import ast
+import importlib.metadata
 import importlib.util
 import sys
 from functools import cached_property
@@ -93,18 +94,24 @@ class Entry:
         """The digest of the algorithm's code and of the facts that move a number; prose and search ranges do not."""
         facts = self.facts.model_dump(mode="json", include={"scope", "clip", "schedule"})
         facts["schedule"].pop(WARMUP)  # a value, recorded with the values
-        return digest_of({"source": digest_of_sources(self.sources), "facts": facts})
+        return digest_of({"source": digest_of_sources(self.sources), "facts": facts, "libraries": self.libraries})
 
     @property
     def sources(self) -> dict[str, Path]:
-        """All Python files of the folder, since optimizer.py may read others, and what they import of bench.linalg."""
-        found = {path.name: path for path in sorted(self.path.parent.glob("*.py"))}
-        waiting = list(found.values())
+        """optimizer.py and the shared mathematics it imports of bench.linalg, near and far."""
+        found = {self.source.name: self.source}
+        waiting = [self.source]
         while waiting:
-            for name in _linalg_imports(waiting.pop()) - set(found):
+            for name in {name for name in _imports(waiting.pop()) if name.startswith("bench.linalg.")} - set(found):
                 found[name] = Path(__file__).parent / "linalg" / f"{name.rsplit('.', 1)[1]}.py"
                 waiting.append(found[name])
         return found
+
+    @property
+    def libraries(self) -> dict[str, str]:
+        """Installed versions of the libraries that optimizer.py imports beside torch, which the machine kind holds."""
+        names = {name.split(".")[0] for name in _imports(self.source)} - set(sys.stdlib_module_names)
+        return {name: _version(name) for name in sorted(names - {"bench", "torch"})}
 
     def values(self, changed: dict[str, Value]) -> dict[str, Value]:
         """Return the declared values with some changed; an unknown name is refused."""
@@ -114,7 +121,11 @@ class Entry:
                     f"{self.path}: no hyperparameter {name}{did_you_mean(name, self.defaults)}",
                     f"known: {', '.join(sorted(self.defaults))}",
                 )
-        return {**self.defaults, **changed}
+        values = {**self.defaults, **changed}
+        warmup = values[WARMUP]
+        if isinstance(warmup, str) or not 0 <= warmup < 1:
+            raise BenchError(f"{self.path}: {WARMUP} is {warmup!r}, expected a number from 0 up to but not 1")
+        return values
 
     def _check_code(self) -> None:
         """Check without running it that optimizer.py fits the TOML."""
@@ -169,12 +180,25 @@ def _parse(source: Path) -> ast.Module:
         raise BenchError(f"{source}: not readable as Python: {error}") from None
 
 
-def _linalg_imports(source: Path) -> set[str]:
-    """Return the modules of bench.linalg that a file imports, as 'bench.linalg.<module>'."""
-    nodes = [node for node in ast.walk(_parse(source)) if isinstance(node, ast.ImportFrom) and node.module]
-    direct = {node.module for node in nodes if (node.module or "").startswith("bench.linalg.")}
-    listed = {f"bench.linalg.{name.name}" for node in nodes if node.module == "bench.linalg" for name in node.names}
-    return {name for name in direct if name} | listed
+def _imports(source: Path) -> set[str]:
+    """Return the full names of what a file imports; a name imported from bench.linalg counts as its module."""
+    found: set[str] = set()
+    for node in ast.walk(_parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            if node.level or node.module is None:
+                raise BenchError(f"{source}: relative imports are not followed", "import bench.linalg.<module> in full")
+            listed = node.module == "bench.linalg"
+            found |= {f"bench.linalg.{alias.name}" for alias in node.names} if listed else {node.module}
+    return found
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def _fields(node: ast.ClassDef) -> list[str]:

@@ -1,62 +1,24 @@
 """What a run measured: its final losses, and the proof that the protocol held, read off the run itself."""
 
-import hashlib
-import math
 import statistics
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.nn import Module
 from torch.optim import Optimizer
 
 from bench.assemble import Assembly, claimed
 from bench.digest import digest_of
-from bench.evaluate.loss import block_means, evaluate
-from bench.machine import peak_memory_bytes
+from bench.evaluate.final import Final
+from bench.model import weights_digest
 from bench.record import Log, Milestone, Point
 from bench.train import Course, Progress
 
-LONGEST_COLUMN = 16_384  # per-step values kept in a log
+LONGEST_COLUMN = 8_192  # per-step values kept in a log
 
 
-def weights_digest(model: Module) -> str:
-    """Return the digest of all parameters' bits, in the order of their names."""
-    total = hashlib.sha256()
-    for name, weight in sorted(model.named_parameters()):
-        total.update(name.encode())
-        total.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()
-
-
-@dataclass(frozen=True)
-class Final:
-    """The end of a finished run, at the weights that the entry evaluates with."""
-
-    select_loss: float | None
-    score_loss: float | None
-    score_blocks: tuple[float, ...]
-    evaluated: str  # digest of the weights
-
-
-def measure(assembly: Assembly) -> Final:
-    """Evaluate both halves of the validation text; a loss that is no number is None."""
-    with assembly.evaluation_weights():
-        select, score = (
-            evaluate(assembly.parts.losses_of, half, assembly.evaluation_batch, assembly.parts.device)
-            for half in (assembly.select, assembly.score)
-        )
-        evaluated = weights_digest(assembly.model)
-    means = [float(losses.mean()) for losses in (select, score)]
-    if not all(math.isfinite(mean) for mean in means):
-        return Final(None, None, (), evaluated)
-    return Final(means[0], means[1], block_means(score), evaluated)
-
-
-def measured(assembly: Assembly, progress: Progress, initial: str, final: Final | None) -> dict[str, Any]:
-    """Return the measured part of a record; initial is the digest of the first weights."""
+def measured(assembly: Assembly, progress: Progress, final: Final | None) -> dict[str, Any]:
+    """Return the measured part of a record."""
     tokens = progress.step * assembly.course.batch_tokens
     facts = protocol_facts(assembly, progress)
     laps = progress.lap_step_seconds
@@ -69,7 +31,7 @@ def measured(assembly: Assembly, progress: Progress, initial: str, final: Final 
         "score_loss": final.score_loss if final else None,
         "chains": {"data": progress.data_chain or None, "loss": progress.loss_chain or None},
         "weights": {
-            "initial": initial,
+            "initial": assembly.initial,
             "final": weights_digest(assembly.model),
             "evaluated": final.evaluated if final else None,
         },
@@ -77,24 +39,24 @@ def measured(assembly: Assembly, progress: Progress, initial: str, final: Final 
         "cost": {
             "train_seconds": round(progress.train_seconds, 3),
             "step_seconds": round(statistics.median(laps), 6) if laps else None,
-            "peak_memory_bytes": peak_memory_bytes(assembly.parts.device),
+            "peak_memory_bytes": progress.peak_memory_bytes,
         },
     }
 
 
 def state_tensors(optimizers: Iterable[Optimizer]) -> Iterator[Tensor]:
-    """Yield every tensor of the optimizers' states, except step counts and the like (no dimension)."""
+    """Yield every tensor that optimizers hold beside the parameters, except step counts and the like (no dimension)."""
     for optimizer in optimizers:
-        for state in optimizer.state.values():
-            for value in state.values() if isinstance(state, dict) else ():
-                yield from _tensors(value)
+        yield from _tensors(list(optimizer.state.values()))
+        for group in optimizer.param_groups:
+            yield from _tensors([value for name, value in group.items() if name != "params"])
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor) and value.ndim:
         yield value
-    elif isinstance(value, list | tuple):
-        for part in value:
+    elif isinstance(value, list | tuple | dict):
+        for part in value.values() if isinstance(value, dict) else value:
             yield from _tensors(part)
 
 

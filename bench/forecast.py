@@ -12,7 +12,7 @@ BYTES_PER_ACTIVATION = 2  # bf16
 
 def forecast(name: str, task: Task) -> dict[str, Any]:
     """Return the facts of `bench task`, for a script."""
-    model, training = task.model, task.training
+    training = task.training
     rungs = [
         {"rung": rung_name(rung), "tokens": task.tokens(rung), "steps": task.steps(rung),
          "flops": task.tokens(rung) * task.flops_per_token}

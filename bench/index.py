@@ -33,6 +33,7 @@ class IndexRow(NamedTuple):
     track: str
     seed: int
     machine_kind: str
+    harness: str
     outcome: str
     cause: str | None
     tokens: int
@@ -68,6 +69,7 @@ def index_row(record: Record, path: str) -> IndexRow:
         track=inputs.track,
         seed=inputs.seed,
         machine_kind=inputs.machine_kind,
+        harness=inputs.harness,
         outcome=record.outcome,
         cause=record.cause,
         tokens=record.tokens,

@@ -1,6 +1,8 @@
 """The machine: what moves the bits of a run, how much memory it took, and the switches that make it repeat."""
 
+import ctypes
 import functools
+import gc
 import importlib.metadata
 import os
 import platform
@@ -14,6 +16,7 @@ import torch
 from bench.digest import digest_of
 from bench.record import Machine
 
+SWITCHES = re.compile(r"(ONEDNN|DNNL|MKL|KMP|ATEN|NVIDIA_TF32|TORCH_ALLOW_TF32|TORCHINDUCTOR)_(?!CACHE|VERBOSE).*")
 # Libraries whose version can move a number; the lock is the digest of what is installed of them.
 LOCKED = ("numpy", "tokenizers", "torch", "transformers", "triton")
 
@@ -24,6 +27,8 @@ def make_deterministic(threads: int) -> None:
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+    torch.set_float32_matmul_precision("highest")  # no TF32, whatever the environment says
+    torch.backends.cudnn.allow_tf32 = False
     torch.set_num_threads(threads)
 
 
@@ -34,17 +39,15 @@ def default_device() -> torch.device:
 @functools.cache
 def compiler() -> str | None:
     """Return the C++ compiler that torch.compile would use, with its version, or None where there is none."""
-    for name in (os.environ.get("CXX"), "g++", "clang++"):
-        path = shutil.which(name) if name else None
-        if path is None:
-            continue
-        try:
-            said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
-        except (OSError, subprocess.SubprocessError):
-            continue
-        version = re.search(r"\d+\.\d+(\.\d+)?", said)
-        return f"{Path(path).name} {version.group() if version else said.splitlines()[0]}"
-    return None
+    path = shutil.which(os.environ.get("CXX") or "g++")
+    if path is None:
+        return None
+    try:
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    version = re.search(r"\d+\.\d+(\.\d+)?", said)
+    return f"{Path(path).name} {version.group() if version else said.splitlines()[0]}"
 
 
 def machine_facts(device: torch.device, threads: int, compiled: bool) -> Machine:
@@ -54,8 +57,14 @@ def machine_facts(device: torch.device, threads: int, compiled: bool) -> Machine
         threads=threads,
         compiler=compiler() if compiled else None,
         compiled=compiled,
+        switches=kernel_switches(),
         lock=environment_lock(),
     )
+
+
+def kernel_switches() -> dict[str, str]:
+    """Return the variables that choose kernels, where set: two runs under different ones are of two machine kinds."""
+    return {name: value for name, value in sorted(os.environ.items()) if SWITCHES.match(name)}
 
 
 def environment_lock() -> str:
@@ -97,10 +106,14 @@ def _instructions(device: torch.device) -> str:
 
 
 def reset_peak_memory(device: torch.device) -> None:
+    """Give back what earlier runs of this process held, and start the peak anew."""
+    gc.collect()
     if device.type == "cuda":
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
         return
     try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak resident size
     except OSError:
         return  # the peak is then that of the process, an upper bound

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from bench.digest import digest_of
 from bench.errors import BenchError, did_you_mean
 from bench.spec import Spec, read_toml
 
@@ -12,6 +13,11 @@ MODES = Path(__file__).parent / "quantize" / "modes"
 class Mode(Spec):
     summary: str
     kind: Literal["training"]
+    autocast: Literal["bfloat16"]  # of the products; whatever a file can say, the harness does
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.model_dump(mode="json", exclude={"summary"}))
 
 
 def read_mode(name: str) -> Mode:

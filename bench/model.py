@@ -3,6 +3,7 @@
 Shapes: B sequences, T tokens predicted, S = T + 1 tokens in a window, D width, V padded vocabulary.
 """
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -78,7 +79,7 @@ def linear_of(conv: Conv1D) -> nn.Linear:
 
 
 def export_model(model: PreTrainedModel, folder: Path) -> None:
-    """Write config and weights as AutoModelForCausalLM.from_pretrained reads them; GPT-2's matrices go back as Conv1D."""
+    """Write config and weights as AutoModelForCausalLM.from_pretrained reads them; Conv1D gets its own way back."""
     transposed = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     head = "lm_head.weight"
     state = {
@@ -87,6 +88,15 @@ def export_model(model: PreTrainedModel, folder: Path) -> None:
         if not (name == head and model.config.tie_word_embeddings)
     }
     model.save_pretrained(folder, state_dict=state)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Return the digest of all parameters' bits, in the order of their names."""
+    total = hashlib.sha256()
+    for name, weight in sorted(model.named_parameters()):
+        total.update(name.encode())
+        total.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
 
 
 def sequence_losses(model: PreTrainedModel, tokens_BS: Tensor) -> Tensor:

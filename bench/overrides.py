@@ -12,7 +12,7 @@ def read_values(path: Path) -> dict[str, Value]:
     """Return the table; what is no number, true, false or text is refused."""
     try:
         table = tomllib.loads(read_text(path))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise BenchError(f"{path}: not valid TOML: {error}") from None
     for name, value in table.items():
         if not isinstance(value, float | int | bool | str) or value != value or value in (float("inf"), -float("inf")):

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,6 +33,7 @@ class Machine(Spec):
     threads: int
     compiler: str | None  # null when nothing was compiled
     compiled: bool
+    switches: dict[str, str]  # variables of the environment that choose kernels
     lock: Digest  # versions of Python and of every library that can move a number
 
     @property
@@ -48,6 +50,7 @@ class Inputs(Spec):
     entry_digest: Digest
     values: dict[str, Value]
     mode: str
+    mode_digest: Digest
     budget: float  # as a multiple of 1x
     track: Track
     seed: int
@@ -185,6 +188,12 @@ def write_record(path: Path, facts: dict[str, Any], log: Log) -> None:
     write_atomically(path, header)
 
 
+def remove_record(path: Path) -> None:
+    """Remove a record and then its log, so that a kill in between leaves no record without one."""
+    path.unlink(missing_ok=True)
+    log_path(path).unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace a file in one move and have it on disk before returning; a kill leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -212,6 +221,8 @@ def read_record(path: Path) -> Record:
         )
     if record.inputs.run_id != record.run_id or path.stem != record.run_id:
         raise BenchError(f"{path}: run_id is not the digest of its inputs and the name of its file")
+    if record.machine.kind != record.inputs.machine_kind:
+        raise BenchError(f"{path}: the machine is not of the kind that its run_id was made with")
     return record
 
 
@@ -222,11 +233,15 @@ def read_log(path: Path, record: Record) -> Log:
         text = gzip.decompress(beside.read_bytes())
     except FileNotFoundError:
         raise BenchError(f"{beside}: the record's log is missing") from None
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise BenchError(f"{beside}: the log is damaged: {error}") from None
     if digest_of_bytes(text) != record.log:
         raise BenchError(f"{beside}: the log is not the one that its record was written with")
-    return validate(parse_json(text.decode(), str(beside)), Log, str(beside))
+    log = validate(parse_json(text.decode(), str(beside)), Log, str(beside))
+    wanted = -(-record.steps // log.stride) if log.stride > 0 else -1
+    if not len(log.loss) == len(log.gradient_norm) == wanted or any(m.step > record.steps for m in log.milestones):
+        raise BenchError(f"{beside}: the log does not have the {record.steps} steps of its record")
+    return log
 
 
 def find_records(folders: list[Path]) -> list[Path]:

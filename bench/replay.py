@@ -1,31 +1,35 @@
 """Replay: make a run again, or its first steps, and say whether the bits are those of its record."""
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-import torch
+from typing import Any, Literal
 
 from bench.assemble import Assembly, Request, assemble
 from bench.clock import Clock
 from bench.entry import Entry
 from bench.errors import BenchError
-from bench.facts import measure, weights_digest
-from bench.record import Log, Record, read_log, read_record
-from bench.run import Places, Setting, Watch, settle, warm_up
+from bench.evaluate.final import Final, measure
+from bench.facts import measured
+from bench.model import export_model, weights_digest
+from bench.record import Log, Outcome, Record, read_log, read_record
+from bench.run import Places, Setting, Watch, above_initial, classify, settle, warm_up
 from bench.task import Task
-from bench.train import Diverged, Progress, train
+from bench.train import Progress, train
 
 Verdict = Literal["identical", "within band", "different"]
+MEASURED = ("outcome", "steps", "tokens", "charged_tokens", "initial_loss", "select_loss", "score_loss", "chains",
+            "weights", "facts")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Replayed:
     verdict: Verdict
-    steps: int  # compared
+    steps: int  # made again
     first_difference: int | None  # step at which loss or gradient norm first differ
-    largest_gap: float  # nats, over the compared losses
+    largest_gap: float  # nats, over all losses that both have
+    differing: tuple[str, ...]  # parts of the record that a whole replay did not give again
     notes: tuple[str, ...]  # why bits may differ here
     weights: Path | None
 
@@ -34,27 +38,33 @@ def replay(
     path: Path, task: Task, entry: Entry, places: Places, watch: Watch, steps: int | None = None,
     weights_folder: Path | None = None,
 ) -> Replayed:  # fmt: skip
-    """Run the record's first steps, or all, and compare; with a weights folder, keep the checkpoint they lead to."""
+    """Make the record's first steps again, or all and its evaluation; with a weights folder, export what they lead to.
+
+    Identical: every step's loss and gradient norm, the chains, and after a whole replay every measured part of the
+    record, are the same to the bit, as they must be on the record's kind of machine. Elsewhere, within band: the final
+    losses, or those of the steps, are near (protocol G).
+    """
     record = read_record(path)
     log = read_log(path, record)
+    if record.steps == 0:
+        raise BenchError(f"{path}: the record has no step to make again ({record.outcome}: {record.cause})")
     if steps is not None and not 0 < steps <= record.steps:
         raise BenchError(f"{path}: cannot replay {steps} steps: the record has {record.steps}")
     if weights_folder and steps is not None:
         raise BenchError("--keep-weights needs the whole run: leave --steps out")
     setting = settle(request_of(record, task, entry), watch, record.machine.compiled)
+    assembly = assemble(setting.request, places.data, setting.device, setting.compiled, steps)
+    progress, outcome, final = _make_again(assembly, watch, whole=steps is None)
+    first, gap = compare_steps(log, progress)
+    differing = () if steps is not None else compare_records(record, measured(assembly, progress, final), outcome)
+    same = first is None and _milestones(log, progress) and not differing
+    if steps is None and final and final.score_loss is not None and record.score_loss is not None:
+        gap = abs(final.score_loss - record.score_loss)  # only the end of a run is scored
     notes = tuple(differences(record, setting))
-    assembly = assemble(setting.request, places.data, setting.device, setting.compiled, steps or record.steps)
-    if weights_digest(assembly.model) != record.weights.initial:
-        notes = (*notes, "the initial weights differ")
-    progress = _train(assembly, watch)
-    verdict, first, gap = compare(record, log, progress, task.replay.band)
-    whole = progress.step == record.steps == assembly.course.steps
-    if verdict == "within band" and whole and record.score_loss is not None:
-        final = measure(assembly).score_loss
-        gap = max(gap, abs(final - record.score_loss)) if final is not None else math.inf
-        verdict = "within band" if gap <= task.replay.band else "different"
+    near = notes and gap <= task.replay.band and "outcome" not in differing
+    verdict: Verdict = "identical" if same else "within band" if near else "different"
     kept = _keep(assembly, record, weights_folder) if weights_folder else None
-    return Replayed(verdict, progress.step, first, gap, notes, kept)
+    return Replayed(verdict, progress.step, first, gap, differing, notes, kept)
 
 
 def request_of(record: Record, task: Task, entry: Entry) -> Request:
@@ -84,33 +94,25 @@ def differences(record: Record, setting: Setting) -> list[str]:
     return notes
 
 
-def _train(assembly: Assembly, watch: Watch) -> Progress:
-    warm_up(assembly)
-    progress = Progress()
+def _make_again(assembly: Assembly, watch: Watch, whole: bool) -> tuple[Progress, Outcome, Final | None]:
+    """Train without checkpoints, evaluate a whole run, and return how it ended."""
+    progress, steps = Progress(), assembly.course.stop_after or assembly.course.steps
     try:
-        train(
-            assembly.parts,
-            assembly.course,
-            progress,
-            Clock(),
-            lambda must: None,
-            lambda now: watch.progress(now, assembly.course.stop_after or 0, assembly.course.batch_tokens),
-        )
-    except Diverged as error:
-        watch.say(f"diverged: {error}")
-    return progress
+        warm_up(assembly)
+        train(assembly.parts, assembly.course, progress, Clock(), lambda must: None,
+              lambda now: watch.progress(now, steps, assembly.course.batch_tokens))  # fmt: skip
+        final = measure(assembly) if whole else None
+    except Exception as error:
+        outcome, cause = classify(error)
+        watch.say(f"{outcome}: {cause}")
+        return progress, outcome, None
+    return progress, "diverged" if final and above_initial(final, progress) else "finished", final
 
 
-def compare(record: Record, log: Log, progress: Progress, band: float) -> tuple[Verdict, int | None, float]:
-    """Return (verdict, first step that differs, largest gap in nats) over the steps that both have."""
-    theirs = [step for step in log.milestones if step.step <= progress.step]
-    chains = {milestone["step"]: (milestone["data"], milestone["loss"]) for milestone in progress.milestones}
-    same = all(chains.get(m.step) == (m.data, m.loss) for m in theirs)
-    if progress.step == record.steps:
-        same = same and (progress.data_chain, progress.loss_chain) == (record.chains.data, record.chains.loss)
+def compare_steps(log: Log, progress: Progress) -> tuple[int | None, float]:
+    """Return (first step that differs, largest gap in nats) over the steps that both have."""
     first, gap = None, 0.0
-    recorded = zip(log.loss, log.gradient_norm, strict=True)
-    for place, (loss, norm) in enumerate(recorded):
+    for place, (loss, norm) in enumerate(zip(log.loss, log.gradient_norm, strict=True)):
         step = place * log.stride
         if step >= progress.step:
             break
@@ -118,9 +120,20 @@ def compare(record: Record, log: Log, progress: Progress, band: float) -> tuple[
         if (mine, my_norm) != (loss, norm):
             first = step + 1 if first is None else first
             gap = max(gap, abs(mine - loss)) if mine is not None and loss is not None else math.inf
-    if same and first is None:
-        return "identical", None, 0.0
-    return ("within band" if gap <= band else "different"), first, gap
+    return first, gap
+
+
+def _milestones(log: Log, progress: Progress) -> bool:
+    """Return whether every milestone on the way has the recorded chains."""
+    mine = {milestone["step"]: (milestone["data"], milestone["loss"]) for milestone in progress.milestones}
+    return all(mine.get(m.step) == (m.data, m.loss) for m in log.milestones if m.step <= progress.step)
+
+
+def compare_records(record: Record, mine: dict[str, Any], outcome: Outcome) -> tuple[str, ...]:
+    """Return the names of measured parts that differ; seconds and bytes are the machine's, and not compared."""
+    here = json.loads(json.dumps({**mine, "outcome": outcome}))
+    there = record.model_dump(mode="json")
+    return tuple(name for name in MEASURED if here[name] != there[name])
 
 
 def _as_logged(value: float) -> float | None:
@@ -128,15 +141,14 @@ def _as_logged(value: float) -> float | None:
 
 
 def _keep(assembly: Assembly, record: Record, folder: Path) -> Path:
-    """Save the final weights, which must have the record's digest."""
-    digest = weights_digest(assembly.model)
-    if digest != record.weights.final:
-        raise BenchError(
-            f"the replayed weights are not the record's (digest {digest[:12]}, recorded "
-            f"{(record.weights.final or 'none')[:12]})",
-            "replay on the record's kind of machine",
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{record.run_id}.pt"
-    torch.save(assembly.model.state_dict(), path)
-    return path
+    """Export the weights that the record was evaluated at, which must have its digest."""
+    with assembly.evaluation_weights():
+        digest = weights_digest(assembly.model)
+        if digest != record.weights.evaluated:
+            raise BenchError(
+                f"the replayed weights are not the record's (digest {digest[:12]}, recorded "
+                f"{(record.weights.evaluated or 'none')[:12]})",
+                "replay on the record's kind of machine",
+            )
+        export_model(assembly.model, folder / record.run_id)
+    return folder / record.run_id

@@ -13,20 +13,33 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from torch.optim import Optimizer
 
 from bench import checkpoint
 from bench.assemble import Assembly, Request, assemble
 from bench.clock import Clock
 from bench.errors import BenchError
-from bench.facts import Final, log_of, measure, measured, weights_digest
+from bench.evaluate.final import Final, measure
+from bench.facts import log_of, measured
 from bench.machine import (
     compiler,
     default_device,
     machine_facts,
     make_deterministic,
+    peak_memory_bytes,
     reset_peak_memory,
 )
-from bench.record import SCHEMA, Inputs, Machine, Outcome, record_path, write_record
+from bench.record import (
+    SCHEMA,
+    Inputs,
+    Machine,
+    Outcome,
+    read_log,
+    read_record,
+    record_path,
+    remove_record,
+    write_record,
+)
 from bench.train import Diverged, Progress, train
 
 
@@ -56,6 +69,7 @@ class Setting:
     inputs: Inputs
     device: torch.device
     compiled: bool
+    who: str
 
 
 def settle(request: Request, watch: Watch, compiled: bool | None = None) -> Setting:
@@ -66,9 +80,18 @@ def settle(request: Request, watch: Watch, compiled: bool | None = None) -> Sett
     wanted = training.compiled if compiled is None else compiled
     compiled = wanted and (device.type == "cuda" or compiler() is not None)
     if wanted and not compiled:
-        watch.say("no C++ compiler (g++ or clang++) was found: running eagerly, which is slower; the record says so")
+        watch.say("no C++ compiler ($CXX or g++) was found: running eagerly, which is slower; the record says so")
     machine = machine_facts(device, training.threads, compiled)
-    return Setting(request, machine, request.inputs(machine), device, compiled)
+    return Setting(request, machine, request.inputs(machine), device, compiled, who())
+
+
+def who() -> str:
+    """Return who makes the record: BENCH_WHO, or the name of the account."""
+    try:
+        name = os.environ.get("BENCH_WHO") or getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, as in containers
+        name = "unknown"
+    return name[:100]
 
 
 def run(request: Request, places: Places, watch: Watch, checkpoint_seconds: float = 30.0, again: bool = False) -> Path:
@@ -78,6 +101,7 @@ def run(request: Request, places: Places, watch: Watch, checkpoint_seconds: floa
     target = record_path(places.records, request.task_name, request.plan, run_id)
     folder = places.work / request.task_name / run_id
     if target.exists() and not again:
+        read_log(target, read_record(target))  # a damaged record is no record
         watch.say(f"already done: {target}")
         return target
     try:
@@ -88,7 +112,9 @@ def run(request: Request, places: Places, watch: Watch, checkpoint_seconds: floa
         with FileLock(folder / "lock", timeout=0):
             if target.exists() and not again:  # finished by another process in between
                 return target
-            _make(setting, places, watch, folder, target, checkpoint_seconds, fresh=again)
+            if again:
+                remove_record(target)
+            _make(setting, places, watch, folder, target, checkpoint_seconds)
     except Timeout:
         raise BenchError(
             f"this run is being made by another process ({folder})",
@@ -109,13 +135,9 @@ def _explain(error: OSError, folder: Path) -> BenchError:
 
 
 def _make(
-    setting: Setting, places: Places, watch: Watch, folder: Path, target: Path, checkpoint_seconds: float, fresh: bool
+    setting: Setting, places: Places, watch: Watch, folder: Path, target: Path, checkpoint_seconds: float
 ) -> None:
-    if fresh:
-        clear(folder)
-    reset_peak_memory(setting.device)
     assembly = _assemble(setting, places)
-    initial = weights_digest(assembly.model)
     progress = restore(assembly, checkpoint.load_latest(folder, watch.say))
     if progress.step:
         watch.say(f"going on from step {progress.step} of {assembly.course.steps}")
@@ -126,14 +148,14 @@ def _make(
         "inputs": setting.inputs.model_dump(mode="json"),
         "plan": setting.request.plan,
         "machine": setting.machine.model_dump(mode="json"),
-        "who": os.environ.get("BENCH_WHO") or getpass.getuser(),
+        "who": setting.who,
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "outcome": outcome,
         "cause": cause,
-        **measured(assembly, progress, initial, final),
+        **measured(assembly, progress, final),
     }
     write_record(target, facts, log_of(progress, final))
-    clear(folder)
+    checkpoint.clear(folder)
 
 
 def _assemble(setting: Setting, places: Places) -> Assembly:
@@ -145,7 +167,7 @@ def _assemble(setting: Setting, places: Places) -> Assembly:
         raise
 
 
-def _above_initial(final: Final, progress: Progress) -> bool:
+def above_initial(final: Final, progress: Progress) -> bool:
     end = progress.curve[-1]["loss"]
     return final.score_loss is None or end is None or progress.initial_loss is None or end > progress.initial_loss
 
@@ -165,9 +187,20 @@ def restore(assembly: Assembly, state: dict[str, Any] | None) -> Progress:
         return Progress()
     assembly.model.load_state_dict(state["model"])
     for optimizer, saved in zip(assembly.parts.optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
+        load_optimizer(optimizer, saved)
     assembly.generator.set_state(state["generator"])
     return Progress(**state["progress"])
+
+
+def load_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
+    """Load a state dict with every tensor in the dtype it was saved in; torch alone makes integers into floats."""
+    optimizer.load_state_dict(saved)
+    owners = [w for group in optimizer.param_groups for w in group["params"]]
+    for place, values in saved["state"].items():
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor):
+                held = optimizer.state[owners[place]][name]
+                optimizer.state[owners[place]][name] = value.to(held.device, copy=True)
 
 
 def attempt(
@@ -187,19 +220,27 @@ def attempt(
 
     try:
         warm_up(assembly)
+        reset_peak_memory(assembly.parts.device)
         train(assembly.parts, assembly.course, progress, Clock(progress.train_seconds), save, report)
+        progress.peak_memory_bytes = max(peak_memory_bytes(assembly.parts.device) or 0, progress.peak_memory_bytes or 0)
         final = measure(assembly)
-    except Diverged as error:
-        return "diverged", str(error), None
     except (BenchError, OSError):
         raise
     except Exception as error:
-        (folder / "crash.txt").write_text(traceback.format_exc())
-        kind: Outcome = "out-of-memory" if _is_out_of_memory(error) else "crashed"
-        return kind, f"{type(error).__name__}: {error}".splitlines()[0][:200], None
-    if _above_initial(final, progress):
+        if not isinstance(error, Diverged):
+            (folder / "crash.txt").write_text(traceback.format_exc())
+        return *classify(error), None
+    if above_initial(final, progress):
         return "diverged", "the final loss is no number, or above the initial one", final
     return "finished", None, final
+
+
+def classify(error: Exception) -> tuple[Outcome, str]:
+    """Return the outcome that an error in a run is, and its cause in one line."""
+    if isinstance(error, Diverged):
+        return "diverged", str(error)
+    outcome: Outcome = "out-of-memory" if _is_out_of_memory(error) else "crashed"
+    return outcome, f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -213,9 +254,3 @@ def _state(assembly: Assembly, progress: Progress) -> dict[str, Any]:
         "generator": assembly.generator.get_state(),
         "progress": progress.as_dict(),
     }
-
-
-def clear(folder: Path) -> None:
-    """Drop a run's checkpoints; its folder stays for the lock that is held in it."""
-    for path in folder.glob("step-*.pt"):
-        path.unlink(missing_ok=True)

@@ -36,7 +36,7 @@ def read_toml(path: Path, model: type[SpecType]) -> SpecType:
     """Return the file as a model; raise BenchError with the key, what was expected, and the nearest known name."""
     try:
         table = tomllib.loads(read_text(path))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also an integer of thousands of digits
         raise BenchError(f"{path}: not valid TOML: {error}") from None
     return validate(table, model, str(path))
 
@@ -53,7 +53,7 @@ def parse_json(text: str, where: str) -> Any:
 
     try:
         return json.loads(text, parse_constant=refuse)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also an integer of thousands of digits
         raise BenchError(f"{where}: not valid JSON: {error}") from None
 
 

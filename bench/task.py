@@ -33,6 +33,8 @@ class Model(Spec):
     def _shapes_fit(self) -> "Model":
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.family == "llama" and self.width // self.heads % 2:
+            raise ValueError(f"a head of {self.width // self.heads} is odd, and rotary positions need pairs")
         if self.padded_vocabulary < self.vocabulary:
             raise ValueError(f"padded_vocabulary {self.padded_vocabulary} is less than vocabulary {self.vocabulary}")
         return self
@@ -65,9 +67,16 @@ class HubText(Spec):
     dataset: str
     revision: str  # commit of the dataset
     tokenizer: str  # "bytes" (end token 256), or a hub name
+    tokenizer_revision: str | None = None  # commit of the tokenizer's repository; bytes have none
     train: Documents
     select: Documents  # validation documents that tuning may see
     score: Documents  # validation documents that only scores see
+
+    @model_validator(mode="after")
+    def _pinned(self) -> "HubText":
+        if (self.tokenizer == "bytes") != (self.tokenizer_revision is None):
+            raise ValueError("tokenizer_revision must name a commit of a hub tokenizer, and bytes have none")
+        return self
 
 
 class SyntheticText(Spec):
@@ -142,7 +151,7 @@ class Rest(Spec):
 
 
 class Replay(Spec):
-    band: Rate  # nats by which the final loss may differ on another kind of machine
+    band: Rate  # nats by which losses may differ on another kind of machine
 
 
 class Task(Spec):

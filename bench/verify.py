@@ -8,7 +8,7 @@ from bench.entry import WARMUP
 from bench.record import Log, Record
 from bench.task import Task, rung_name
 
-FULL_PRECISION = ("float32", "float64")
+FULL_PRECISION = ("float32", "int32", "int64", "bool")  # counts, indices and masks may stand beside fp32
 CHARGE_ERROR = 1e-6  # relative; the record holds passes and charged tokens as doubles
 LAST_STEPS = 2.0  # the last multiplier is one step's share of the decay; two leave room for rounding
 SHOWN = 12  # hexadecimal digits of a digest, enough to compare by eye

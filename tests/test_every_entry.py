@@ -1,6 +1,5 @@
 """Whatever lies in baselines/ must pass these, and so must an entry anywhere else: adding one adds its tests."""
 
-import copy
 import math
 from dataclasses import fields, replace
 from pathlib import Path
@@ -9,12 +8,12 @@ import pytest
 import torch
 from tiny import BATCH, CONTEXT, Tiny, batch_at, equal
 
+from bench import checkpoint
 from bench.assemble import claimed
 from bench.entry import find_entries
 from bench.facts import state_tensors
 from bench.model import sequence_losses
 from bench.roles import Roles, Run
-from bench.train import Progress
 
 ENTRIES = find_entries(Path(__file__).parents[1] / "baselines")
 RANKED = [entry for entry in ENTRIES if not entry.facts.control]
@@ -45,7 +44,7 @@ def frozen() -> tuple[float, float]:
 def test_learns_more_than_frozen_matrices_by_five_standard_deviations(entry, frozen):
     losses = torch.tensor([Tiny(entry, seed).train().final_loss() for seed in range(3)])
     mean, deviation = frozen
-    assert losses.mean().item() < mean - 5 * max(deviation, losses.std().item()) / math.sqrt(3)
+    assert losses.mean().item() < mean - 5 * max(deviation, losses.std().item())
 
 
 @every_entry
@@ -54,16 +53,21 @@ def test_the_same_seed_gives_the_same_bits(entry):
 
 
 @every_entry
-def test_resuming_equals_never_stopping(entry):
-    straight = Tiny(entry, steps=8).train()
-    stopped = Tiny(entry, steps=8).train(stop_after=3)
-    resumed = Tiny(entry, steps=8)
-    resumed.model.load_state_dict(copy.deepcopy(stopped.model.state_dict()))
-    for fresh, old in zip(resumed.optimizers, stopped.optimizers, strict=True):
-        fresh.load_state_dict(copy.deepcopy(old.state_dict()))
-    resumed.generator.set_state(stopped.generator.get_state())
-    resumed.progress = Progress(**stopped.progress.as_dict())
-    assert equal(straight, resumed.train())
+def test_resuming_equals_never_stopping(entry, tmp_path):
+    """At two places, through a file, as after a kill; 40 steps, so that what acts every tenth step is seen."""
+    straight = Tiny(entry, steps=40).train()
+    stopped = Tiny(entry, steps=40).train(stop_after=7)
+    for stop in (23, None):
+        checkpoint.save(tmp_path, stopped.progress.step, stopped.state())
+        resumed = Tiny(entry, steps=40).restored(checkpoint.load_latest(tmp_path, print))
+        plain = [_plain_attributes(optimizer) for optimizer in stopped.own]
+        assert plain == [_plain_attributes(optimizer) for optimizer in resumed.own], "kept outside of state_dict"
+        stopped = resumed.train(stop_after=stop)
+    assert equal(straight, stopped)
+
+
+def _plain_attributes(optimizer: torch.optim.Optimizer) -> dict[str, object]:
+    return {name: value for name, value in vars(optimizer).items() if isinstance(value, int | float | str)}
 
 
 @every_entry
@@ -154,11 +158,11 @@ def _nudged(value: object) -> object:
 
 @every_entry
 def test_every_hyperparameter_has_an_effect(entry):
-    plain = Tiny(entry, steps=8).train().progress.loss_chain
+    plain = Tiny(entry, steps=24).train().progress.loss_chain
     hyperparameters = [field.name for field in fields(entry.hyperparameters(entry.values({})))]
     for name in hyperparameters:
         value = entry.defaults[name]
         if isinstance(value, str):
             continue  # a named variant; other names are other entries
-        nudged = Tiny(entry, steps=8, values={name: _nudged(value)}).train().progress.loss_chain
+        nudged = Tiny(entry, steps=24, values={name: _nudged(value)}).train().progress.loss_chain
         assert nudged != plain, f"{name} changes nothing"

@@ -31,7 +31,9 @@ def test_records_at_a_seed_started_from_the_same_weights_and_saw_the_same_data()
 
 def test_the_published_site_is_the_one_these_records_make(monkeypatch):
     monkeypatch.chdir(ROOT)
-    made = pages(gather([Path("leaderboard/records")], Path("tasks"), Path("baselines")), read_sources(ROOT / "leaderboard"))
+    made = pages(
+        gather([Path("leaderboard/records")], Path("tasks"), Path("baselines")), read_sources(ROOT / "leaderboard")
+    )
     for name, text in made.items():
         assert (SITE / name).read_text(encoding="utf-8") == text, f"{name}: run `bench site`"
     there = {path.relative_to(SITE).as_posix() for path in SITE.rglob("*") if path.is_file()} - {"pages.txt"}

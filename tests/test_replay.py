@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from small import ADAMW, ROOT, make, places_in, write_task
+from small import ADAMW, ROOT, make, places_in, write_entry, write_task
 
 from bench.digest import digest_of_bytes
 from bench.entry import Entry
@@ -40,33 +40,73 @@ def forged(path, step: int, by: float):
     path.write_text(json.dumps(seal({**table, "log": digest_of_bytes(text)})))
 
 
-@pytest.mark.parametrize(("by", "verdict"), [(0.01, "within band"), (0.2, "different")])
-def test_a_loss_that_does_not_come_back_is_found_with_its_step(tmp_path, by, verdict):
+@pytest.mark.parametrize(
+    ("by", "notes", "verdict"),
+    [(0.01, [], "different"), (0.01, ["another machine"], "within band"), (0.2, ["another machine"], "different")],
+)
+def test_a_loss_that_does_not_come_back_is_found_with_its_step(tmp_path, monkeypatch, by, notes, verdict):
     task = write_task(tmp_path)
     path = make(task, ADAMW, tmp_path)
     forged(path, 11, by)
-    result = again(path, task, tmp_path)
+    monkeypatch.setattr("bench.replay.differences", lambda record, setting: notes)
+    result = again(path, task, tmp_path, steps=20)
     assert (result.verdict, result.first_difference) == (verdict, 11)
     assert result.largest_gap == pytest.approx(by, rel=1e-4)
     assert again(path, task, tmp_path, steps=8).verdict == "identical"
 
 
-def test_a_forged_chain_is_not_called_identical(tmp_path):
-    task = write_task(tmp_path)
+FORGERIES = {
+    "chains": {"loss": "0" * 64},
+    "weights": {"evaluated": "0" * 64},
+    "facts": {"passes": 0.5},
+    "charged_tokens": 8192.0,
+    "score_loss": 1.0,
+    "outcome": "inert",
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_record_resealed_with_a_forged_part_is_found_by_its_name(tmp_path, name):
+    value, task = FORGERIES[name], write_task(tmp_path)
     path = make(task, ADAMW, tmp_path)
     table = json.loads(path.read_text())
-    table["chains"]["loss"] = "0" * 64
+    table[name] = {**table[name], **value} if isinstance(value, dict) else value
     path.write_text(json.dumps(seal(table)))
-    assert again(path, task, tmp_path).verdict == "within band"
+    result = again(path, task, tmp_path)
+    assert (result.verdict, result.differing) == ("different", (name,))
+
+
+def test_a_log_without_steps_proves_nothing_and_is_refused(tmp_path):
+    task = write_task(tmp_path)
+    path = make(task, ADAMW, tmp_path)
+    log = json.loads(gzip.decompress(log_path(path).read_bytes()))
+    text = json.dumps({**log, "loss": [], "gradient_norm": [], "milestones": []}).encode()
+    log_path(path).write_bytes(gzip.compress(text))
+    path.write_text(json.dumps(seal({**json.loads(path.read_text()), "log": digest_of_bytes(text)})))
+    with pytest.raises(BenchError, match="does not have the 64 steps"):
+        again(path, task, tmp_path, steps=20)
+
+
+def test_a_crash_replays_as_a_crash(tmp_path):
+    body = (
+        "class Strange(Optimizer):\n    def step(self):\n"
+        "        self.calls = getattr(self, 'calls', 0) + 1\n        if self.calls > 20: raise KeyError('oops')\n\n"
+        "def build(roles, hp, run):\n    return Strange([{'params': roles.matrices}], {'lr': 0.1})\n"
+    )
+    task, entry = write_task(tmp_path), write_entry(tmp_path, body)
+    path = make(task, entry, tmp_path)
+    result = again(path, task, tmp_path, entry)
+    assert read_record(path).outcome == "crashed" and read_record(path).steps == 20
+    assert (result.verdict, result.differing) == ("identical", ())
 
 
 def test_the_checkpoint_that_is_made_again_has_the_record_s_digest(tmp_path):
     task = write_task(tmp_path)
     path = make(task, ADAMW, tmp_path)
     kept = again(path, task, tmp_path, weights_folder=tmp_path / "weights").weights
-    assert kept is not None and kept.stat().st_size > 10_000
+    assert kept is not None and (kept / "model.safetensors").stat().st_size > 10_000
     table = json.loads(path.read_text())
-    table["weights"]["final"] = "0" * 64
+    table["weights"]["evaluated"] = "0" * 64
     path.write_text(json.dumps(seal(table)))
     with pytest.raises(BenchError, match="not the record's"):
         again(path, task, tmp_path, weights_folder=tmp_path / "other")

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from small import ADAMW, MUON, ROOT, make, places_in, write_entry, write_task
+from small import ADAMW, MUON, make, places_in, write_entry, write_task
 
 from bench import checkpoint, machine
 from bench.errors import BenchError
@@ -95,7 +95,7 @@ def test_killed_again_and_again_it_ends_with_the_chains_of_a_run_never_killed(tm
             process.send_signal(signal.SIGKILL)
             kills += process.wait() == -signal.SIGKILL
     assert kills >= 1
-    assert not records_in(tmp_path / "killed")
+    assert not records_in(tmp_path)
     finished = subprocess.run(
         command(tmp_path, task, MUON), env=environment, cwd=tmp_path, capture_output=True, text=True
     )
@@ -121,6 +121,45 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path):
     assert len(said) == 1 and "damaged" in said[0]
 
 
+def test_a_state_that_no_checkpoint_can_hold_is_known_at_the_first_one(tmp_path):
+    body = (
+        "class Strange(Optimizer):\n    def step(self):\n        pass\n\n"
+        "def build(roles, hp, run):\n"
+        "    return Strange([{'params': roles.matrices, 'generator': run.generator}], {'lr': 0.1})\n"
+    )
+    with pytest.raises(BenchError, match="no checkpoint can hold"):
+        make(write_task(tmp_path), write_entry(tmp_path, body), tmp_path)
+
+
+def test_drafts_that_a_kill_left_go_with_the_checkpoints(tmp_path):
+    checkpoint.save(tmp_path, 1, {})
+    (tmp_path / ".step-000000002-abc.pt.77.partial").write_bytes(b"half")
+    checkpoint.clear(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_weights_for_evaluation_leave_the_training_weights_as_they_were(tmp_path):
+    body = (
+        "from contextlib import contextmanager\n\n"
+        "class Half(SGD):\n    pass\n\n"
+        "@contextmanager\ndef evaluation_weights(optimizers):\n"
+        "    weights = [w for o in optimizers for g in o.param_groups for w in g['params']]\n"
+        "    for w in weights: w.data.mul_(1.1)\n    yield\n    for w in weights: w.data.div_(1.1)\n\n"
+        "def build(roles, hp, run):\n    return Half(roles.matrices, lr=0.1)\n"
+    )
+    plain = read_record(make(write_task(tmp_path), write_entry(tmp_path, body.replace("1.1", "1.0")), tmp_path))
+    swapped = read_record(make(write_task(tmp_path), write_entry(tmp_path, body), tmp_path))
+    assert swapped.chains == plain.chains and swapped.weights.final == plain.weights.final
+    assert swapped.weights.evaluated != swapped.weights.final == plain.weights.evaluated
+    assert swapped.score_loss != plain.score_loss
+
+
+def test_an_entry_s_generator_is_not_the_stream_that_drew_the_weights():
+    from bench.assemble import entry_seed
+
+    assert len({entry_seed(seed) for seed in range(100)} | set(range(100))) == 200
+
+
 def test_a_second_process_on_the_same_run_is_refused_and_tears_nothing(tmp_path):
     from filelock import FileLock
 
@@ -138,6 +177,10 @@ BAD_BUILDS = {
     "    return [SGD(roles.matrices, lr=0.1), SGD(roles.matrices, lr=0.1)]\n",
     "build() raised ValueError: no": "def build(roles, hp, run):\n    raise ValueError('no')\n",
     "must return torch optimizers": "def build(roles, hp, run):\n    return 3\n",
+    "build() changes weights": "def build(roles, hp, run):\n    roles.matrices[0].data.mul_(0.5)\n"
+    "    return SGD(roles.matrices, lr=0.1)\n",
+    "a parameter group has no lr": "class Bare(Optimizer):\n    pass\n\ndef build(roles, hp, run):\n"
+    "    return Bare([{'params': roles.matrices}], {})\n",
     "no parameter of the model": "def build(roles, hp, run):\n"
     "    return SGD([torch.nn.Parameter(torch.zeros(2))], lr=0.1)\n",
 }
@@ -242,4 +285,3 @@ def test_several_budgets_and_seeds_make_a_record_each_and_json_for_a_script(tmp_
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["outcome"] for line in lines] == ["finished"] * 4
     assert {Path(line["record"]).name for line in lines} == {path.name for path in records_in(tmp_path)}
-    assert (ROOT / "bench").is_dir()

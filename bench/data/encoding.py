@@ -47,7 +47,7 @@ def packed(tokenizer: Tokenizer, batches: Iterable[Sequence[Any]]) -> Iterator[t
 def tokenizer_of(data: HubText | SyntheticText) -> Tokenizer:
     if isinstance(data, SyntheticText):
         return _words(data)
-    return _bytes() if data.tokenizer == "bytes" else _hub(data.tokenizer)
+    return _bytes() if data.tokenizer == "bytes" else _hub(data.tokenizer, data.tokenizer_revision)
 
 
 def _words(data: SyntheticText) -> Tokenizer:
@@ -73,11 +73,11 @@ def _bytes() -> Tokenizer:
     return Tokenizer(end + 1, end, digest_of("bytes"), pack)
 
 
-def _hub(name: str) -> Tokenizer:
+def _hub(name: str, revision: str | None) -> Tokenizer:
     """Return a tokenizer of the hub, or of the mirror, that adds nothing but the end token."""
     import tokenizers
 
-    loaded = _load(name)
+    loaded = _load(name, revision)
     end = next((loaded.token_to_id(token) for token in END_NAMES if loaded.token_to_id(token) is not None), None)
     if end is None:
         raise BenchError(f"data.tokenizer: {name} has no end token", f"known names of one: {', '.join(END_NAMES)}")
@@ -98,13 +98,13 @@ def _hub(name: str) -> Tokenizer:
     return Tokenizer(vocabulary, end, digest, pack)
 
 
-def _load(name: str) -> Any:
+def _load(name: str, revision: str | None) -> Any:
     from tokenizers import Tokenizer as Loaded
 
     folder = mirror()
     try:
         if folder is None:
-            return Loaded.from_pretrained(name)
+            return Loaded.from_pretrained(name, revision=revision or "main")
         file = folder / name / "tokenizer.json"
         if not file.is_file():
             raise BenchError(

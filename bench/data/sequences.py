@@ -28,10 +28,6 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.tokens) // self.window
 
-    def passes(self, count: int) -> float:
-        """Return how many times the first count sequences go through the text."""
-        return count / len(self)
-
     def shuffled(self, seed: int, first: int, count: int, rank: int = 0, ranks: int = 1) -> Integers:
         """Return rank's part of sequences first..first+count-1 of the global order, a pure function of the arguments.
 

@@ -54,7 +54,8 @@ def select(
         _check_numbers(row)
         cells[row.entry, row.budget].append(row)
     _check_configurations(cells)
-    return Selection(task, reference_track, dict(cells), kinds, tuple(notes + left_out + repeated))
+    notes += left_out + repeated + _several_harnesses(rows)
+    return Selection(task, reference_track, dict(cells), kinds, tuple(notes))
 
 
 def best_track(records: Iterable[IndexRow], task_digest: str) -> str:
@@ -104,6 +105,15 @@ def _one_machine_kind(rows: list[IndexRow], reference: str) -> tuple[list[IndexR
         entries = sorted({row.entry for row in rows if row.machine_kind == kind})
         notes.append(f"left out: {_many(total[kind])} made on machine kind {kind[:12]} ({', '.join(entries)})")
     return [row for row in rows if row.machine_kind == kinds[0]], tuple(kinds), notes
+
+
+def _several_harnesses(rows: list[IndexRow]) -> list[str]:
+    """Say so where records were made by several versions of the harness: a replay tells whether that matters."""
+    counts = Counter(row.harness for row in rows)
+    if len(counts) < 2:
+        return []
+    said = ", ".join(f"{harness[:12]} ({_many(count)})" for harness, count in counts.most_common())
+    return [f"made by {len(counts)} versions of the harness: {said}"]
 
 
 def _one_record_per_run(rows: list[IndexRow]) -> list[IndexRow]:

@@ -15,7 +15,7 @@ NANO = read_task(ROOT / "tasks" / "nano.toml")
 SMOKE = read_task(ROOT / "tasks" / "smoke.toml")
 HOSTILE = '<script>alert(1)</script> & "quotes"'
 MACHINE = {"processor": "Toy <CPU>", "instructions": "avx2", "threads": 1, "compiler": None, "compiled": False,
-           "lock": digest_of("lock")}  # fmt: skip
+           "switches": {}, "lock": digest_of("lock")}  # fmt: skip
 SPEEDUPS = {"base": 1.0, "quick": 1.35, "slow": 0.8, "strange": 1.02}  # what the law below gives each entry
 
 
@@ -39,8 +39,9 @@ def record_facts(
 ):
     """Return a valid record's JSON, but for what write_record fills in; changed replaces keys at the top."""
     planned = {"task": name, "task_digest": task.digest, "entry": entry, "entry_digest": digest_of(entry),
-               "values": {"lr": 0.02, "warmup_fraction": 0.1}, "mode": mode, "budget": budget, "track": track,
-               "seed": seed, "harness": digest_of("harness"), "machine_kind": Machine(**MACHINE).kind,
+               "values": {"lr": 0.02, "warmup_fraction": 0.1}, "mode": mode, "mode_digest": digest_of("mode"),
+               "budget": budget, "track": track, "seed": seed, "harness": digest_of("harness"),
+               "machine_kind": Machine(**MACHINE).kind,
                **(inputs or {})}  # fmt: skip
     steps, done = task.steps(budget), outcome == "finished"
     loss = law(entry, budget, seed) if done else None

@@ -48,6 +48,7 @@ def row(
         track=track,
         seed=seed,
         machine_kind=digest_of(kind),
+        harness=digest_of("harness"),
         outcome=outcome,
         cause=None if outcome == "finished" else f"{outcome} at step 7",
         tokens=tokens,
@@ -71,6 +72,7 @@ def facts(entry="muon", budget=1.0, seed=0, loss=3.0, values=None, track="tuned"
         "threads": 1,
         "compiler": None,
         "compiled": False,
+        "switches": {},
         "lock": some,
     }
     inputs = {
@@ -80,6 +82,7 @@ def facts(entry="muon", budget=1.0, seed=0, loss=3.0, values=None, track="tuned"
         "entry_digest": digest_of(entry),
         "values": values or {"lr": 0.01},
         "mode": "bf16",
+        "mode_digest": digest_of("mode"),
         "budget": budget,
         "track": track,
         "seed": seed,

@@ -1,6 +1,7 @@
 """A tiny model on sequences that repeat, trained by the one loop: what the batteries run every entry on."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -9,6 +10,7 @@ from bench.clock import Clock
 from bench.entry import WARMUP, Entry
 from bench.model import build_model, sequence_losses
 from bench.roles import Run, roles_of
+from bench.run import load_optimizer
 from bench.schedule import multiplier
 from bench.task import Model, Rest
 from bench.train import Course, Parts, Progress, train
@@ -61,6 +63,23 @@ class Tiny:
     def train(self, stop_after: int | None = None) -> "Tiny":
         course = replace(self.course, stop_after=stop_after)
         train(self.parts, course, self.progress, Clock(), lambda must: None, lambda progress: None)
+        return self
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "generator": self.generator.get_state(),
+            "progress": self.progress.as_dict(),
+        }
+
+    def restored(self, state: dict[str, Any]) -> "Tiny":
+        self.model.load_state_dict(state["model"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            load_optimizer(optimizer, saved)
+        self.generator.set_state(state["generator"])
+        self.progress = Progress(**state["progress"])
         return self
 
     def final_loss(self) -> float:
