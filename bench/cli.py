@@ -98,7 +98,9 @@ def _ending(record: Any) -> str:
 def replay(
     record: Annotated[Path, typer.Argument(help="a record", show_default=False)],
     steps: Annotated[int | None, typer.Option(help="only the first so many; all by default")] = None,
-    keep_weights: Annotated[Path | None, typer.Option(help="folder to export the evaluated weights to; they must match the record")] = None,
+    keep_weights: Annotated[
+        Path | None, typer.Option(help="folder to export the evaluated weights to; they must match the record")
+    ] = None,
     tasks: Annotated[Path, typer.Option(help="folder of tasks")] = Path("tasks"),
     baselines: Annotated[Path, typer.Option(help="folder of algorithms")] = Path("baselines"),
     as_json: AsJson = False,

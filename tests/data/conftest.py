@@ -39,7 +39,14 @@ def json_lines(texts: list[str]) -> bytes:
 def hub_text(dataset, files, first=0, last=None, tokenizer="bytes") -> HubText:
     part = {"files": tuple(files), "first": first, "last": last}
     return HubText(
-        kind="hub", dataset=dataset, revision="abc", tokenizer=tokenizer, train=part, select=part, score=part
+        kind="hub",
+        dataset=dataset,
+        revision="abc",
+        tokenizer=tokenizer,
+        tokenizer_revision=None if tokenizer == "bytes" else "def",
+        train=part,
+        select=part,
+        score=part,
     )
 
 

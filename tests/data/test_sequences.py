@@ -102,11 +102,6 @@ def test_resuming_deep_costs_nothing(sequences):
     assert np.array_equal(deep, sequences.shuffled(0, 10**15 - 8, 16)[8:])
 
 
-def test_passes_count_how_often_the_text_is_read(sequences):
-    assert sequences.passes(len(sequences) * 3) == 3.0
-    assert sequences.passes(0) == 0.0
-
-
 def test_ranks_that_do_not_divide_a_batch_are_refused(sequences):
     with pytest.raises(BenchError, match="8 sequences cannot be dealt to 3 ranks"):
         sequences.shuffled(0, 0, 8, 0, 3)
