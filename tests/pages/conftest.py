@@ -75,8 +75,8 @@ def write(folder, **what):
     end = table["score_loss"] or 9.0
     path = record_path(folder, table["inputs"]["task"], table["plan"], table["run_id"])
     log = Log(
-        stride=1, loss=tuple(end + 3.5 * 0.99**i + 0.05 * ((i * 7) % 5 - 2) for i in range(min(steps, 500))),
-        gradient_norm=tuple(0.8 for _ in range(min(steps, 500))),
+        stride=1, loss=tuple(end + 3.5 * 0.99**i + 0.05 * ((i * 7) % 5 - 2) for i in range(steps)),
+        gradient_norm=(0.8,) * steps,
         curve=tuple(Point(tokens=tokens * i // 8, loss=end + 3.5 * 0.3**i, train_seconds=7.5 * i) for i in range(9)),
         milestones=(Milestone(step=steps, data=table["chains"]["data"], loss=table["chains"]["loss"], update_rms={}),),
         score_blocks=(),
