@@ -30,7 +30,14 @@ def main() -> int:
         return 0
     part = {"files": ("en/c4-train.00000-of-01024.json.gz",), "first": 0, "last": 1000}
     data = HubText(
-        kind="hub", dataset="allenai/c4", revision="main", tokenizer="gpt2", train=part, select=part, score=part
+        kind="hub",
+        dataset="allenai/c4",
+        revision="main",
+        tokenizer="gpt2",
+        tokenizer_revision="main",
+        train=part,
+        select=part,
+        score=part,
     )
     texts = list(documents(data, "train")) * COPIES
     batches = [texts[i : i + BATCH_DOCUMENTS] for i in range(0, len(texts), BATCH_DOCUMENTS)]
