@@ -25,11 +25,6 @@ def digest_of_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def digest_of_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def code_without_prose(source: str) -> str:
     """Return Python source without comments, docstrings and blank lines: explaining code must not orphan its records.
 

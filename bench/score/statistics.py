@@ -61,18 +61,12 @@ def no_interval(board: Noise) -> str | None:
     return None
 
 
-def entry_variance(board: Noise, own: Noise) -> float:
-    """Return v: an entry may be noisier than the board, and is never taken for quieter."""
-    assert board.variance is not None
-    if own.variance is None or own.variance <= board.variance:
-        return board.variance
-    return (PRIOR * board.variance + own.df * own.variance) / (PRIOR + own.df)
-
-
 def margin(
     board: Noise, own: Noise, seeds: int, reference_seeds: int, t2_entry: float = 0.0, t2_reference: float = 0.0
 ) -> Margin | None:
     """Return the margin of a mean of seeds against a ladder of reference_seeds; None where noise is unknown.
+
+    The entry's own variance is v = max(s2, (6 s2 + k s_own2) / (6 + k)), k its degrees of freedom (protocol D, 3).
 
     Degrees of freedom by Welch and Satterthwaite over the estimates that are separate: the board's variance
     enters both arms and counts once, an entry's own counts with its own df, and both tuning variances are one tau.
@@ -81,7 +75,7 @@ def margin(
         return None
     assert board.variance is not None
     of_board, of_own = board.variance * (1 / seeds + 1 / reference_seeds), 0.0
-    if own.variance is not None and own.variance > board.variance:  # v of entry_variance, taken apart
+    if own.variance is not None and own.variance > board.variance:  # never taken for quieter
         weight = own.df / (PRIOR + own.df)
         of_board = board.variance * ((1 - weight) / seeds + 1 / reference_seeds)
         of_own = weight * own.variance / seeds

@@ -8,7 +8,7 @@ from scipy import stats
 
 from bench.score.curve import Curve
 from bench.score.speedup import speedups
-from bench.score.statistics import Noise, entry_variance, holm, margin, no_interval, pool
+from bench.score.statistics import Noise, holm, margin, no_interval, pool
 
 
 def test_pooled_noise_counts_every_cell_once():
@@ -31,9 +31,8 @@ def test_seeds_that_all_agree_give_no_interval():
 
 def test_an_entry_is_never_taken_for_quieter_than_the_board():
     board = Noise(4.0, 30)
-    assert entry_variance(board, Noise(1.0, 8)) == 4.0
-    assert entry_variance(board, Noise(None, 0)) == 4.0
-    assert entry_variance(board, Noise(16.0, 6)) == (6 * 4 + 6 * 16) / 12
+    for own, v in [(Noise(1.0, 8), 4.0), (Noise(None, 0), 4.0), (Noise(16.0, 6), (6 * 4 + 6 * 16) / 12)]:
+        assert margin(board, own, 3, 5).error ** 2 == pytest.approx(v / 3 + 4.0 / 5)
 
 
 def test_margin_of_common_noise_is_students():
@@ -49,7 +48,7 @@ def test_margin_with_own_and_tuning_noise_follows_welch_and_satterthwaite():
     parts = [(s2 * (0.5 / n + 1 / n_ref), 40), (0.5 * own / n, 6), (2 * t2, 4)]
     total = sum(part for part, _ in parts)
     assert m.error**2 == pytest.approx(total)
-    assert m.error**2 == pytest.approx(entry_variance(Noise(s2, 40), Noise(own, 6)) / n + s2 / n_ref + 2 * t2)
+    assert m.error**2 == pytest.approx((6 * s2 + 6 * own) / 12 / n + s2 / n_ref + 2 * t2)
     assert m.df == pytest.approx(total**2 / sum(part**2 / df for part, df in parts))
 
 
