@@ -6,7 +6,7 @@ import sys
 import pytest
 from small import ADAMW, MUON, ROOT, make, write_task
 
-from bench.cli import main
+from bench.cli.main import main
 
 SMOKE = str(ROOT / "tasks" / "smoke.toml")
 

@@ -1,0 +1,1 @@
+"""Verbs and paths. What trains imports torch only when it trains."""

@@ -1,0 +1,22 @@
+"""The app that all verbs belong to, and the arguments that several of them take."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+                  help="Isoloss: how many times fewer tokens than tuned AdamW does an optimizer need?")  # fmt: skip
+err = Console(stderr=True)
+
+TaskPath = Annotated[Path, typer.Argument(help="a task, as tasks/nano.toml", show_default=False)]
+EntryPath = Annotated[Path, typer.Argument(help="an entry, as baselines/muon/muon.toml", show_default=False)]
+Records = Annotated[
+    list[Path] | None, typer.Option(help="a folder of records; may be repeated", show_default="leaderboard/records")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a script")]
+
+
+def example(command: str) -> dict[str, Any]:
+    return {"epilog": f"Example: bench {command}"}
