@@ -28,11 +28,12 @@ from bench.roles import Roles, Run, roles_of
 from bench.schedule import multiplier
 from bench.task import Rest, Task
 from bench.train import Course, Parts
+from bench.workers import ALONE, Workers, owners
 
 HARNESS = (
     "assemble.py", "data/corpus.py", "data/encoding.py", "data/sequences.py", "data/shards.py", "data/synthetic.py",
     "data/tokens.py", "evaluate/final.py", "evaluate/loss.py", "machine.py", "model.py", "roles.py", "schedule.py",
-    "train.py",
+    "train.py", "workers.py",
 )  # fmt: skip
 
 
@@ -49,6 +50,8 @@ class Request:
     track: Track
     seed: int
     plan: str | None = None
+    device: str | None = None  # "cpu" or "cuda"; the GPU where there is one
+    micro_batch: int | None = None  # sequences per forward pass; the task's, or a rank's share where that is less
 
     def inputs(self, machine: Machine) -> Inputs:
         return Inputs(
@@ -65,6 +68,16 @@ class Request:
             harness=harness_digest(),
             machine_kind=machine.kind,
         )
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a run is made on."""
+
+    device: torch.device
+    compiled: bool
+    workers: Workers = ALONE
+    micro_batch: int | None = None  # sequences per forward pass, where it is not the task's
 
 
 @cache
@@ -92,12 +105,16 @@ class Assembly:
     tokens: dict[str, TokenSet]
     text_tokens: int  # that one pass over the training text trains on
 
+    @property
+    def workers(self) -> Workers:
+        return self.parts.workers
 
-def assemble(
-    request: Request, data_folder: Path, device: torch.device, compiled: bool, stop_after: int | None = None
-) -> Assembly:
+
+def assemble(request: Request, data_folder: Path, hardware: Hardware, stop_after: int | None = None) -> Assembly:
     """Build model, data, optimizers and course of a run; raise BenchError where the entry does not fit."""
     task, training = request.task, request.task.training
+    device, workers = hardware.device, hardware.workers
+    micro_batch = micro_batch_of(task, workers.ranks, hardware.micro_batch)
     tokens = prepare(task.data, task.model.vocabulary, data_folder)
     train_set = Sequences(tokens["train"], training.context)
     halves = {name: Sequences(tokens[name], training.context) for name in ("select", "score")}
@@ -115,10 +132,12 @@ def assemble(
     optimizers = [*entry_optimizers, *build_rest(roles, claimed(entry_optimizers, roles), task.rest)]
 
     losses_of: Callable[[Tensor], Tensor] = partial(sequence_losses, model)
-    if compiled:
+    if hardware.compiled:
         torch.compiler.reset()  # an earlier run's graphs would count towards the limit on recompilation
         losses_of = torch.compile(losses_of, dynamic=False, fullgraph=not training.activation_checkpointing)
-    other_weights = partial(evaluation_weights, request.entry, entry_optimizers, roles)
+    owned = [] if request.entry.facts.coupled else owners(roles.matrices, workers.ranks)
+    hand_round = partial(workers.hand_round, owned)
+    other_weights = partial(evaluation_weights, request.entry, entry_optimizers, roles, hand_round)
 
     def batch_at(step: int) -> Tensor:
         count = training.batch_sequences
@@ -127,7 +146,7 @@ def assemble(
     def curve_loss() -> float:
         with other_weights():
             first = select[: task.evaluation.curve_sequences]
-            return float(evaluate(losses_of, first, task.evaluation.batch_sequences, device).mean())
+            return float(evaluate(losses_of, first, task.evaluation.batch_sequences, device, workers).mean())
 
     parts = Parts(
         parameters=roles.by_name,
@@ -137,12 +156,14 @@ def assemble(
         batch_at=batch_at,
         curve_loss=curve_loss,
         device=device,
+        workers=workers,
+        owned=owned,
     )
     warmup, kind = float(request.values[WARMUP]), request.entry.facts.schedule.kind
     course = Course(
         steps=steps,
         batch_tokens=training.batch_tokens,
-        micro_batch=training.micro_batch_sequences,
+        micro_batch=micro_batch,
         clip=training.clip if request.entry.facts.clip else None,
         multiplier=lambda seen: multiplier(seen, training.batch_tokens, run.tokens, warmup, kind),
         curve_every=max(1, steps // task.evaluation.curve_points),
@@ -166,14 +187,38 @@ def assemble(
     )
 
 
+def micro_batch_of(task: Task, ranks: int, asked: int | None) -> int:
+    """Return the sequences of a forward pass: as asked, else the task's, or a rank's whole share where that is less."""
+    batch = task.training.batch_sequences
+    if batch % ranks:
+        fit = [n for n in range(1, batch + 1) if batch % n == 0]
+        raise BenchError(
+            f"a batch of {batch} sequences cannot be shared by {ranks} ranks", f"it can by {', '.join(map(str, fit))}"
+        )
+    share = batch // ranks
+    micro = asked or min(task.training.micro_batch_sequences, share)
+    if share % micro:
+        fit = [n for n in range(1, share + 1) if share % n == 0]
+        raise BenchError(
+            f"a rank's {share} sequences of the batch are no multiple of a micro-batch of {micro}",
+            f"choose --micro-batch among {', '.join(map(str, fit))}",
+        )
+    return micro
+
+
 def entry_seed(seed: int) -> int:
     """Return the seed of an entry's own generator: not the run's, whose stream drew the initial weights."""
     return int(digest_of(["entry", seed])[:15], 16)
 
 
 @contextmanager
-def evaluation_weights(entry: Entry, optimizers: list[Optimizer], roles: Roles) -> Iterator[None]:
-    """Put the weights in place that the entry evaluates with, and afterwards what was there, bit for bit."""
+def evaluation_weights(
+    entry: Entry, optimizers: list[Optimizer], roles: Roles, hand_round: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Put the weights in place that the entry evaluates with, and afterwards what was there, bit for bit.
+
+    An optimizer knows the other weights of its rank's own matrices only, so they are handed round.
+    """
     swap = getattr(entry.module(), "evaluation_weights", None)
     if swap is None:
         yield
@@ -181,6 +226,7 @@ def evaluation_weights(entry: Entry, optimizers: list[Optimizer], roles: Roles) 
     before = [w.detach().clone() for w in roles.all]
     try:
         with swap(optimizers):
+            hand_round()
             yield
     finally:
         with torch.no_grad():

@@ -1,7 +1,7 @@
 """Checkpoints: written atomically, named by their own digest, the last two kept, a damaged one passed over."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from bench.digest import digest_of_bytes
 from bench.errors import BenchError
 from bench.record import write_atomically
+from bench.workers import ALONE, Workers
 
 KEPT = 2
 
@@ -28,15 +29,28 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     return path
 
 
-def load_latest(folder: Path, report: Callable[[str], None]) -> dict[str, Any] | None:
-    """Return the newest state whose bytes are as they were written, or None where there is none."""
+def load_latest(folder: Path, report: Callable[[str], None], workers: Workers = ALONE) -> dict[str, Any] | None:
+    """Return the newest state whose bytes are as they were written, or None where there is none.
+
+    Each rank keeps its own folder; the newest step that every rank holds whole is taken.
+    """
+    whole = _whole(folder, report)
+    if workers.ranks == 1:
+        return next((_load(data) for _, data in whole), None)
+    states = dict(whole)
+    common = set.intersection(*workers.gather(set(states)))
+    return _load(states[max(common)]) if common else None
+
+
+def _whole(folder: Path, report: Callable[[str], None]) -> Iterator[tuple[int, bytes]]:
+    """Yield (step, bytes) of undamaged checkpoints, the newest first."""
     for path in _newest_first(folder):
+        _, step, digest = path.stem.split("-")
         data = path.read_bytes()
-        if digest_of_bytes(data)[:16] != path.stem.rsplit("-", 1)[1]:
+        if digest_of_bytes(data)[:16] == digest:
+            yield int(step), data
+        else:
             report(f"{path}: the checkpoint is damaged; going back to the one before")
-            continue
-        return _load(data)
-    return None
 
 
 def _load(data: bytes) -> dict[str, Any]:
@@ -53,7 +67,7 @@ def _load(data: bytes) -> dict[str, Any]:
 def clear(folder: Path) -> None:
     """Remove all checkpoints, and the drafts that a kill left behind."""
     for pattern in ("step-*.pt", ".step-*.partial"):
-        for path in folder.glob(pattern):
+        for path in folder.rglob(pattern):
             path.unlink(missing_ok=True)
 
 

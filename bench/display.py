@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench.run import Watch
+from bench.setting import Watch
 from bench.train import Progress as Course
 
 

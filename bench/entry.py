@@ -54,6 +54,7 @@ class Facts(Spec):
     clip: bool = True  # false: the entry asks for no gradient clipping
     transfer: bool = True  # false: the method sets its own step size
     transfer_reason: str | None = None
+    coupled: bool = False  # the step of one parameter depends on others': not shared out over ranks
     schedule: Schedule
     fixed: dict[str, Value] = Field(default_factory=dict)
     search: dict[str, Range] = Field(default_factory=dict)

@@ -9,19 +9,24 @@ from torch.optim import Optimizer
 
 from bench.assemble import Assembly, claimed
 from bench.digest import digest_of
+from bench.errors import BenchError
 from bench.evaluate.final import Final
 from bench.model import weights_digest
 from bench.record import Log, Milestone, Point
 from bench.train import Course, Progress
+from bench.workers import Workers
 
 LONGEST_COLUMN = 8_192  # per-step values kept in a log
 
 
-def measured(assembly: Assembly, progress: Progress, final: Final | None) -> dict[str, Any]:
-    """Return the measured part of a record."""
+def measured(assembly: Assembly, progress: Progress, final: Final | None, workers: Workers) -> dict[str, Any]:
+    """Return the measured part of a record; workers are the ranks that measure it together."""
     tokens = progress.step * assembly.course.batch_tokens
-    facts = protocol_facts(assembly, progress)
+    facts = protocol_facts(assembly, progress, workers)
     laps = progress.lap_step_seconds
+    last = weights_digest(assembly.model)
+    if len(set(workers.gather(last))) > 1:
+        raise BenchError("the ranks ended with different weights", "this is a fault of the harness: please report it")
     return {
         "steps": progress.step,
         "tokens": tokens,
@@ -32,7 +37,7 @@ def measured(assembly: Assembly, progress: Progress, final: Final | None) -> dic
         "chains": {"data": progress.data_chain or None, "loss": progress.loss_chain or None},
         "weights": {
             "initial": assembly.initial,
-            "final": weights_digest(assembly.model),
+            "final": last,
             "evaluated": final.evaluated if final else None,
         },
         "facts": facts,
@@ -47,9 +52,18 @@ def measured(assembly: Assembly, progress: Progress, final: Final | None) -> dic
 def state_tensors(optimizers: Iterable[Optimizer]) -> Iterator[Tensor]:
     """Yield every tensor that optimizers hold beside the parameters, except step counts and the like (no dimension)."""
     for optimizer in optimizers:
-        yield from _tensors(list(optimizer.state.values()))
-        for group in optimizer.param_groups:
-            yield from _tensors([value for name, value in group.items() if name != "params"])
+        for _, tensor in _placed(optimizer):
+            yield tensor
+
+
+def _placed(optimizer: Optimizer) -> Iterator[tuple[Any, Tensor]]:
+    """Yield (the parameter it belongs to, or None, and a tensor of the state)."""
+    for weight, state in optimizer.state.items():
+        for tensor in _tensors(state):
+            yield weight, tensor
+    for group in optimizer.param_groups:
+        for tensor in _tensors([value for name, value in group.items() if name != "params"]):
+            yield None, tensor
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -60,15 +74,27 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(part)
 
 
-def protocol_facts(assembly: Assembly, progress: Progress) -> dict[str, Any]:
+def state_facts(assembly: Assembly, workers: Workers) -> tuple[list[str], int]:
+    """Return the dtypes of all state tensors and their bytes, what several ranks hold alike counted once."""
+    apart = {w for owned in assembly.parts.owned for w in owned}
+    dtypes, mine, alike = set(), 0, 0
+    for optimizer in assembly.parts.optimizers:
+        for place, tensor in _placed(optimizer):
+            dtypes.add(_dtype(tensor))
+            mine, alike = (mine + tensor.nbytes, alike) if place in apart else (mine, alike + tensor.nbytes)
+    told = workers.gather((sorted(dtypes), mine))
+    return sorted({dtype for found, _ in told for dtype in found}), alike + sum(own for _, own in told)
+
+
+def protocol_facts(assembly: Assembly, progress: Progress, workers: Workers) -> dict[str, Any]:
     """Return the record's `facts`."""
     weights = assembly.roles.all
-    states = list(state_tensors(assembly.parts.optimizers))
+    dtypes, state_bytes = state_facts(assembly, workers)
     clip, schedule = assembly.course.clip, assembly.schedule
     return {
         "weight_dtypes": sorted({_dtype(w) for w in weights}),
-        "state_dtypes": sorted({_dtype(s) for s in states}),
-        "state_bytes_per_parameter": round(sum(s.nbytes for s in states) / sum(w.numel() for w in weights), 4),
+        "state_dtypes": dtypes,
+        "state_bytes_per_parameter": round(state_bytes / sum(w.numel() for w in weights), 4),
         "partition": partition(assembly),
         "schedule": schedule,
         "last_multiplier": _last_multiplier(assembly.course, progress),

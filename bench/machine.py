@@ -32,10 +32,6 @@ def make_deterministic(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def default_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 @functools.cache
 def compiler() -> str | None:
     """Return the C++ compiler that torch.compile would use, with its version, or None where there is none."""

@@ -35,10 +35,12 @@ class Machine(Spec):
     compiled: bool
     switches: dict[str, str]  # variables of the environment that choose kernels
     lock: Digest  # versions of Python and of every library that can move a number
+    ranks: int = 1
+    micro_batch_sequences: int | None = None  # per forward pass of a rank, where it is not the task's
 
     @property
     def kind(self) -> str:
-        return digest_of(self.model_dump(mode="json"))
+        return digest_of(self.model_dump(mode="json", exclude_defaults=True))  # as before a field was added
 
 
 class Inputs(Spec):

@@ -14,7 +14,8 @@ from bench.evaluate.final import Final, measure
 from bench.facts import measured
 from bench.model import export_model, weights_digest
 from bench.record import Log, Outcome, Record, read_log, read_record
-from bench.run import Places, Setting, Watch, above_initial, classify, settle, warm_up
+from bench.run import above_initial, classify, warm_up
+from bench.setting import Places, Setting, Watch, settle
 from bench.task import Task
 from bench.train import Progress, train
 
@@ -53,10 +54,11 @@ def replay(
     if weights_folder and steps is not None:
         raise BenchError("--keep-weights needs the whole run: leave --steps out")
     setting = settle(request_of(record, task, entry), watch, record.machine.compiled)
-    assembly = assemble(setting.request, places.data, setting.device, setting.compiled, steps)
+    assembly = assemble(setting.request, places.data, setting.hardware, steps)
     progress, outcome, final = _make_again(assembly, watch, whole=steps is None)
     first, gap = compare_steps(log, progress)
-    differing = () if steps is not None else compare_records(record, measured(assembly, progress, final), outcome)
+    mine = measured(assembly, progress, final, assembly.workers)
+    differing = () if steps is not None else compare_records(record, mine, outcome)
     same = first is None and _milestones(log, progress) and not differing
     if steps is None and final and final.score_loss is not None and record.score_loss is not None:
         gap = abs(final.score_loss - record.score_loss)  # only the end of a run is scored
@@ -82,7 +84,10 @@ def request_of(record: Record, task: Task, entry: Entry) -> Request:
             f"recorded {inputs.entry_digest[:12]})",
             "check out the version the record was made with",
         )
-    return Request(inputs.task, task, entry, inputs.values, inputs.mode, inputs.budget, inputs.track, inputs.seed)
+    return Request(
+        inputs.task, task, entry, inputs.values, inputs.mode, inputs.budget, inputs.track, inputs.seed,
+        micro_batch=record.machine.micro_batch_sequences,
+    )  # fmt: skip
 
 
 def differences(record: Record, setting: Setting) -> list[str]:

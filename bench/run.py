@@ -2,12 +2,10 @@
 
 import datetime
 import errno
-import getpass
 import os
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +19,10 @@ from bench.clock import Clock
 from bench.errors import BenchError
 from bench.evaluate.final import Final, measure
 from bench.facts import log_of, measured
-from bench.machine import (
-    compiler,
-    default_device,
-    machine_facts,
-    make_deterministic,
-    peak_memory_bytes,
-    reset_peak_memory,
-)
+from bench.machine import peak_memory_bytes, reset_peak_memory
 from bench.record import (
     SCHEMA,
-    Inputs,
-    Machine,
+    Log,
     Outcome,
     read_log,
     read_record,
@@ -40,58 +30,9 @@ from bench.record import (
     remove_record,
     write_record,
 )
+from bench.setting import Places, Setting, Watch, settle
 from bench.train import Diverged, Progress, train
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where a run reads and writes."""
-
-    data: Path
-    work: Path  # checkpoints of runs under way
-    records: Path
-
-
-@dataclass(frozen=True)
-class Watch:
-    """What a run tells whoever looks on."""
-
-    say: Callable[[str], None] = lambda line: None
-    progress: Callable[[Progress, int, int], None] = lambda progress, steps, batch_tokens: None
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A request on a machine: what its run_id is made of."""
-
-    request: Request
-    machine: Machine
-    inputs: Inputs
-    device: torch.device
-    compiled: bool
-    who: str
-
-
-def settle(request: Request, watch: Watch, compiled: bool | None = None) -> Setting:
-    """Fix what the run depends on; without a C++ compiler it runs eagerly, says so, and records it."""
-    training = request.task.training
-    make_deterministic(training.threads)
-    device = default_device()
-    wanted = training.compiled if compiled is None else compiled
-    compiled = wanted and (device.type == "cuda" or compiler() is not None)
-    if wanted and not compiled:
-        watch.say("no C++ compiler ($CXX or g++) was found: running eagerly, which is slower; the record says so")
-    machine = machine_facts(device, training.threads, compiled)
-    return Setting(request, machine, request.inputs(machine), device, compiled, who())
-
-
-def who() -> str:
-    """Return who makes the record: BENCH_WHO, or the name of the account."""
-    try:
-        name = os.environ.get("BENCH_WHO") or getpass.getuser()
-    except (KeyError, OSError):  # an account without a name, as in containers
-        name = "unknown"
-    return name[:100]
+from bench.workers import Workers
 
 
 def run(request: Request, places: Places, watch: Watch, checkpoint_seconds: float = 30.0, again: bool = False) -> Path:
@@ -100,21 +41,29 @@ def run(request: Request, places: Places, watch: Watch, checkpoint_seconds: floa
     run_id = setting.inputs.run_id
     target = record_path(places.records, request.task_name, request.plan, run_id)
     folder = places.work / request.task_name / run_id
+    workers = setting.hardware.workers
+    with ExitStack() as held:
+        try:
+            if not workers.first(lambda: _claim(folder, target, watch, held, again)):
+                return target
+            _make(setting, places, watch if workers.rank == 0 else Watch(), folder, target, checkpoint_seconds)
+        except OSError as error:
+            raise _explain(error, folder) from error
+    return target
+
+
+def _claim(folder: Path, target: Path, watch: Watch, held: ExitStack, again: bool) -> bool:
+    """Take the run for this process and return True, or False where its record stands; held keeps the claim."""
     if target.exists() and not again:
         read_log(target, read_record(target))  # a damaged record is no record
         watch.say(f"already done: {target}")
-        return target
+        return False
     try:
         for needed in (folder, target.parent):  # before the training, not after it
             needed.mkdir(parents=True, exist_ok=True)
             if not os.access(needed, os.W_OK):
                 raise BenchError(f"{needed}: may not be written")
-        with FileLock(folder / "lock", timeout=0):
-            if target.exists() and not again:  # finished by another process in between
-                return target
-            if again:
-                remove_record(target)
-            _make(setting, places, watch, folder, target, checkpoint_seconds)
+        held.enter_context(FileLock(folder / "lock", timeout=0))
     except Timeout:
         raise BenchError(
             f"this run is being made by another process ({folder})",
@@ -122,7 +71,11 @@ def run(request: Request, places: Places, watch: Watch, checkpoint_seconds: floa
         ) from None
     except OSError as error:
         raise _explain(error, folder) from error
-    return target
+    if target.exists() and not again:  # finished by another process in between
+        return False
+    if again:
+        remove_record(target)
+    return True
 
 
 def _explain(error: OSError, folder: Path) -> BenchError:
@@ -137,11 +90,15 @@ def _explain(error: OSError, folder: Path) -> BenchError:
 def _make(
     setting: Setting, places: Places, watch: Watch, folder: Path, target: Path, checkpoint_seconds: float
 ) -> None:
+    workers = setting.hardware.workers
+    folder = folder if workers.ranks == 1 else folder / f"rank-{workers.rank}"
+    folder.mkdir(exist_ok=True)
     assembly = _assemble(setting, places)
-    progress = restore(assembly, checkpoint.load_latest(folder, watch.say))
+    progress = restore(assembly, checkpoint.load_latest(folder, watch.say, workers))
     if progress.step:
         watch.say(f"going on from step {progress.step} of {assembly.course.steps}")
     outcome, cause, final = attempt(assembly, progress, folder, watch, checkpoint_seconds)
+    alone = workers.ranks > 1 and outcome in ("crashed", "out-of-memory")  # the others do not know yet
     facts = {
         "schema": SCHEMA,
         "run_id": setting.inputs.run_id,
@@ -151,16 +108,29 @@ def _make(
         "who": setting.who,
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "outcome": outcome,
-        "cause": cause,
-        **measured(assembly, progress, final),
+        "cause": f"rank {workers.rank}: {cause}" if alone else cause,
+        **measured(assembly, progress, final, Workers() if alone else workers),
     }
-    write_record(target, facts, log_of(progress, final))
+    if alone:
+        _write_alone(folder.parent, target, facts, log_of(progress, final))
+        raise BenchError(f"rank {workers.rank}: {outcome}: {cause}", f"the record says so: {target}")
+    if workers.rank == 0:
+        write_record(target, facts, log_of(progress, final))
+    workers.first(lambda: None)  # checkpoints go when the record stands
+    checkpoint.clear(folder)
+
+
+def _write_alone(folder: Path, target: Path, facts: dict[str, Any], log: Log) -> None:
+    """Write the record of a failure that several ranks may meet at once: the first one tells."""
+    with FileLock(folder / "failure.lock"):
+        if not target.exists():
+            write_record(target, facts, log)
     checkpoint.clear(folder)
 
 
 def _assemble(setting: Setting, places: Places) -> Assembly:
     try:
-        return assemble(setting.request, places.data, setting.device, setting.compiled)
+        return assemble(setting.request, places.data, setting.hardware)
     except Exception as error:
         if _is_out_of_memory(error):
             raise BenchError("out of memory while the model was built", "this task needs a larger machine") from None
@@ -208,10 +178,11 @@ def attempt(
 ) -> tuple[Outcome, str | None, Final | None]:
     """Train to the end, evaluate, and return how it ended and why; only what the run itself caused is an outcome."""
     last = time.monotonic()
+    workers = assembly.workers
 
     def save(must: bool) -> None:
         nonlocal last
-        if must or time.monotonic() - last >= checkpoint_seconds:
+        if workers.first(lambda: must or time.monotonic() - last >= checkpoint_seconds):
             checkpoint.save(folder, progress.step, _state(assembly, progress))
             last = time.monotonic()
 
@@ -222,7 +193,8 @@ def attempt(
         warm_up(assembly)
         reset_peak_memory(assembly.parts.device)
         train(assembly.parts, assembly.course, progress, Clock(progress.train_seconds), save, report)
-        progress.peak_memory_bytes = max(peak_memory_bytes(assembly.parts.device) or 0, progress.peak_memory_bytes or 0)
+        peaks = workers.gather(peak_memory_bytes(assembly.parts.device) or 0)  # of a device: the largest
+        progress.peak_memory_bytes = max(*peaks, progress.peak_memory_bytes or 0)
         final = measure(assembly)
     except (BenchError, OSError):
         raise

@@ -12,6 +12,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from bench.clock import Clock
+from bench.workers import ALONE, Workers
 
 FLUSH_STEPS = 16  # losses are read from the device, checked and reported this often
 MILESTONES = 256  # at most so many running digests are kept
@@ -44,7 +45,7 @@ class Course:
 
     steps: int
     batch_tokens: int
-    micro_batch: int  # sequences per forward pass
+    micro_batch: int  # sequences per forward pass, of each rank
     clip: float | None
     multiplier: Callable[[int], float]  # of the step that starts after so many tokens
     curve_every: int  # steps
@@ -59,9 +60,11 @@ class Parts:
     optimizers: Sequence[Optimizer]
     peaks: Sequence[Sequence[float]]  # learning rate of each optimizer's groups before the schedule
     losses_of: Callable[[Tensor], Tensor]  # (B, S) tokens -> (B,) nats per token
-    batch_at: Callable[[int], Tensor]  # step -> (B, S) tokens on the CPU
+    batch_at: Callable[[int], Tensor]  # step -> (B, S) tokens of the whole batch, on the CPU
     curve_loss: Callable[[], float]  # validation loss for the curve
     device: torch.device
+    workers: Workers = ALONE
+    owned: Sequence[Sequence[Parameter]] = ()  # by rank: parameters that it alone steps, and then hands round
 
 
 class Diverged(Exception):
@@ -79,8 +82,11 @@ def train(
     """Spend the whole budget from where progress stands; raise Diverged when a number is none.
 
     save(False) is called where a checkpoint may be written, save(True) where one must; report after each flush.
+
+    Every rank reads the whole batch, which goes into the chain, and trains on its share of it.
     """
     weights = [w for group in parts.parameters.values() for w in group]
+    others = [w for rank, owned in enumerate(parts.owned) if rank != parts.workers.rank for w in owned]
     end = min(course.steps, course.stop_after or course.steps)
     milestone_every = math.ceil(course.steps / MILESTONES)
     rms_every = milestone_every * max(1, course.steps // milestone_every // RMS_SAMPLES)
@@ -92,14 +98,17 @@ def train(
                 _look(parts, course, progress, step)
         tokens_BS = parts.batch_at(step)
         digest = hashlib.sha256(tokens_BS.numpy().tobytes()).hexdigest()
-        loss = _gradients(parts, course, tokens_BS)
+        loss = _gradients(parts, course, weights, parts.workers.share(tokens_BS))
         norm = _clip(weights, course.clip)
+        for w in others:
+            w.grad = None  # an optimizer passes over a parameter without a gradient
         m = course.multiplier(step * course.batch_tokens)
         before = _copy(parts.parameters) if (step + 1) % rms_every == 0 else None
         for optimizer, rates in zip(parts.optimizers, parts.peaks, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * m
             optimizer.step()
+        parts.workers.hand_round(parts.owned)
         for w in weights:
             w.grad = None
         pending.append((loss, norm, digest))
@@ -113,14 +122,15 @@ def train(
         _look(parts, course, progress, end)
 
 
-def _gradients(parts: Parts, course: Course, tokens_BS: Tensor) -> Tensor:
-    """Accumulate the gradient of the batch's mean loss and return that loss."""
+def _gradients(parts: Parts, course: Course, weights: list[Parameter], tokens_BS: Tensor) -> Tensor:
+    """Accumulate the gradient of the whole batch's mean loss and return that loss; the tokens are this rank's share."""
     micro_batches = tokens_BS.to(parts.device, non_blocking=True).split(course.micro_batch)
     total = torch.zeros((), device=parts.device)
     for tokens in micro_batches:
-        loss = parts.losses_of(tokens).mean() / len(micro_batches)
+        loss = parts.losses_of(tokens).mean() / (len(micro_batches) * parts.workers.ranks)
         loss.backward()
         total += loss.detach()
+    parts.workers.sum([*(w.grad for w in weights if w.grad is not None), total])
     return total
 
 

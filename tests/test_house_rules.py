@@ -16,8 +16,8 @@ BENCH = ROOT / "bench"
 FLOORS = [
     ["errors", "digest", "spec", "places"],
     ["task", "entry", "record", "mode", "overrides", "index", "verify", "score", "pages", "forecast", "lint"],
-    ["model", "roles", "data", "schedule", "linalg", "checkpoint", "clock", "machine"],
-    ["evaluate", "train", "assemble", "facts", "run"],
+    ["model", "roles", "data", "schedule", "linalg", "checkpoint", "clock", "machine", "workers"],
+    ["evaluate", "train", "assemble", "facts", "setting", "run"],
     ["replay"],
     ["display", "cli", "__main__"],
 ]

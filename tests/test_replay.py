@@ -13,7 +13,7 @@ from bench.entry import Entry
 from bench.errors import BenchError
 from bench.record import log_path, read_record, seal
 from bench.replay import replay
-from bench.run import Watch
+from bench.setting import Watch
 from bench.task import read_task
 
 

@@ -16,7 +16,7 @@ from small import ADAMW, MUON, make, places_in, write_entry, write_task
 from bench import checkpoint, machine
 from bench.errors import BenchError
 from bench.record import HEADER_BYTES, TOTAL_BYTES, log_path, read_log, read_record
-from bench.run import Watch
+from bench.setting import Watch
 
 BENCH = [sys.executable, "-m", "bench"]
 
@@ -249,7 +249,7 @@ def test_a_full_disk_keeps_the_run_and_says_so(tmp_path, monkeypatch):
 
 
 def test_without_a_compiler_it_runs_eagerly_says_so_once_and_records_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.run.compiler", lambda: None)
+    monkeypatch.setattr("bench.setting.compiler", lambda: None)
     said: list[str] = []
     task = write_task(tmp_path, compiled="true")
     record = read_record(make(task, ADAMW, tmp_path, watch=Watch(say=said.append)))

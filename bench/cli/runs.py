@@ -39,8 +39,8 @@ def run(
     from bench.assemble import Request
     from bench.display import watch_run
     from bench.record import read_record
-    from bench.run import Places
     from bench.run import run as make
+    from bench.setting import Places
 
     places = Places(data_folder(), RUNS / "work", records)
     for one_seed in seed or [0]:
@@ -90,7 +90,7 @@ def replay(
 
     from bench.display import watch_run
     from bench.replay import replay as make_again
-    from bench.run import Places
+    from bench.setting import Places
 
     with watch_run(f"replay {inputs.task} {inputs.entry}", err) as watch:
         places = Places(data_folder(), RUNS / "work", RUNS / "records")

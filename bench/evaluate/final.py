@@ -20,7 +20,7 @@ def measure(assembly: Assembly) -> Final:
     """Evaluate both halves; a loss that is no number is None. The training weights stay as they are."""
     with assembly.evaluation_weights():
         select, score = (
-            evaluate(assembly.parts.losses_of, half, assembly.evaluation_batch, assembly.parts.device)
+            evaluate(assembly.parts.losses_of, half, assembly.evaluation_batch, assembly.parts.device, assembly.workers)
             for half in (assembly.select, assembly.score)
         )
         evaluated = weights_digest(assembly.model)

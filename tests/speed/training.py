@@ -36,7 +36,7 @@ def harness_and_bare(task_path: Path) -> tuple[float, float]:
     task, entry = read_task(task_path), Entry(ENTRY)
     request = Request(task_path.stem, task, entry, entry.values({}), "bf16", 1.0, "declared", 0)
     setting = settle(request, Watch())
-    assembly = assemble(request, data_folder(), setting.device, setting.compiled)
+    assembly = assemble(request, data_folder(), setting.hardware)
     warm_up(assembly)
     parts, batch_tokens = assembly.parts, assembly.course.batch_tokens
     (optimizer,) = parts.optimizers

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from bench.assemble import Request
 from bench.entry import Entry, Value
-from bench.run import Places, Watch, run
+from bench.run import run
+from bench.setting import Places, Watch
 from bench.task import read_task
 
 ROOT = Path(__file__).parents[2]
