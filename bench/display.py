@@ -1,5 +1,6 @@
 """What a person at a terminal sees of a run: one bar with loss, tokens per second and time left; a line elsewhere."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ def watch_run(title: str, console: Console) -> Iterator[Watch]:
     def say(line: str) -> None:
         console.print(f"{title}: {line}", markup=False, highlight=False, soft_wrap=True)
 
-    if not console.is_terminal:
+    if not console.is_terminal or os.environ.get("RANK", "0") != "0":
         yield Watch(say=say)
         return
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[facts]}"),

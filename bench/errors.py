@@ -7,6 +7,8 @@ from collections.abc import Iterable
 class BenchError(Exception):
     """A user's mistake: printed as one clear line, and an indented one with the likely fix, never as a traceback."""
 
+    status = 2  # the command's exit status
+
     def __init__(self, what: str, hint: str | None = None) -> None:
         super().__init__(what)
         self.what = what
@@ -14,6 +16,12 @@ class BenchError(Exception):
 
     def __str__(self) -> str:
         return self.what if self.hint is None else f"{self.what}\n  {self.hint}"
+
+
+class PeerLost(BenchError):
+    """Another rank is gone, or the connection to it; what it leaves is a run that can go on."""
+
+    status = 75  # EX_TEMPFAIL
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -16,16 +16,11 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import Parameter
 
-from bench.errors import BenchError
+from bench.errors import BenchError, PeerLost
 
 T = TypeVar("T")
 BUCKET_ELEMENTS = 2**24  # 64 MiB of fp32: enough to be fast, little beside a model
-LAUNCHED = "BENCH_LAUNCHED"  # set by `bench run --devices`, which tells itself how a rank ended
 PATIENCE = datetime.timedelta(minutes=60)  # one rank may compile, or read a cold disk, this much longer than another
-
-
-class PeerLost(BenchError):
-    """Another rank is gone, or the connection to it; what it leaves is a run that can go on."""
 
 
 @dataclass(frozen=True)

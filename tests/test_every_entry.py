@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ranks import train_together
 from tiny import BATCH, CONTEXT, Tiny, batch_at, equal
 
 from bench import checkpoint
@@ -50,6 +51,16 @@ def test_learns_more_than_frozen_matrices_by_five_standard_deviations(entry, fro
 @every_entry
 def test_the_same_seed_gives_the_same_bits(entry):
     assert equal(Tiny(entry, steps=8).train(), Tiny(entry, steps=8).train())
+
+
+@every_entry
+def test_sharing_its_matrices_out_over_ranks_changes_no_bit(entry):
+    """An entry whose steps hang together over parameters says `coupled = true`, and is not shared out."""
+    if entry.facts.coupled:
+        pytest.skip("coupled")
+    alone = Tiny(entry, steps=16).train()
+    for tiny in train_together(entry, ranks=2, steps=16):
+        assert equal(tiny, alone)
 
 
 @every_entry

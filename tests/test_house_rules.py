@@ -19,7 +19,7 @@ FLOORS = [
     ["model", "roles", "data", "schedule", "linalg", "checkpoint", "clock", "machine", "workers"],
     ["evaluate", "train", "assemble", "facts", "setting", "run"],
     ["replay"],
-    ["display", "cli", "__main__"],
+    ["display", "launch", "cli", "__main__"],
 ]
 TORCH_STARTS = 2  # below this floor no torch is imported
 TORCH_FREE_ABOVE = {"schedule", "clock", "data"}  # pure, though they serve training

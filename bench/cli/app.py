@@ -1,5 +1,6 @@
 """The app that all verbs belong to, and the arguments that several of them take."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,15 @@ Records = Annotated[
     list[Path] | None, typer.Option(help="a folder of records; may be repeated", show_default="leaderboard/records")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a script")]
+
+
+def speaks() -> bool:
+    """Return whether this process prints what several ranks would print alike."""
+    return not is_rank() or os.environ.get("RANK") == "0"
+
+
+def is_rank() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def example(command: str) -> dict[str, Any]:

@@ -4,17 +4,21 @@ import os
 import sys
 
 from bench.cli import boards, runs, tasks  # noqa: F401  (each adds its verbs to the app)
-from bench.cli.app import app, err
-from bench.errors import BenchError
+from bench.cli.app import app, err, speaks
+from bench.errors import BenchError, PeerLost
+from bench.launch import LAUNCHED
 
 
 def main() -> None:
     """Run a verb; a user's mistake is printed without a traceback (exit 2). Typer ends at Ctrl-C with 130."""
+    if not speaks():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (rank 0 prints for all)
     try:
         app()
     except BenchError as error:
-        err.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+        if not (LAUNCHED in os.environ and isinstance(error, PeerLost)):
+            err.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.status)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read our output has seen enough
     except OSError as error:

@@ -1,17 +1,36 @@
 """Verbs that train: run, replay."""
 
 import json
+import sys
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bench.cli.app import AsJson, EntryPath, TaskPath, app, err, example
+from bench.cli.app import AsJson, EntryPath, TaskPath, app, err, example, is_rank, speaks
 from bench.entry import Entry
 from bench.errors import BenchError
+from bench.launch import launch, torchrun_line
 from bench.places import RUNS, data_folder
 from bench.task import parse_rung, read_task, rung_name
+
+
+class Device(StrEnum):
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def without(arguments: list[str], *options: str) -> list[str]:
+    """Return the arguments without some options and their values."""
+    kept, skip = [], False
+    for argument in arguments:
+        if skip or argument.split("=")[0] in options:
+            skip = not skip and "=" not in argument
+            continue
+        kept.append(argument)
+    return kept
 
 
 @app.command(**example("run tasks/smoke.toml baselines/muon/muon.toml --budget 0.5x --budget 1x --seed 0 --seed 1"))
@@ -25,6 +44,12 @@ def run(
     records: Annotated[Path, typer.Option(help="where records go")] = RUNS / "records",
     checkpoint_seconds: Annotated[float, typer.Option(help="least time between two checkpoints")] = 30.0,
     again: Annotated[bool, typer.Option("--again", help="make runs anew that have a record")] = False,
+    device: Annotated[Device | None, typer.Option(help="the GPU where there is one", show_default=False)] = None,
+    devices: Annotated[int, typer.Option(min=1, help="ranks on this machine, one a device")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="more than one: print what to start on each")] = 1,
+    micro_batch: Annotated[
+        int | None, typer.Option(min=1, help="sequences per forward pass, if not the task's; recorded")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a task with an entry: one record for each budget and seed. Killed, it goes on where it was."""
@@ -36,23 +61,34 @@ def run(
     chosen = found.values(read_values(values) if values else {})
     rungs = [parse_rung(name, definition, str(task)) for name in budget or ["1x"]]
 
-    from bench.assemble import Request
+    from bench.assemble import Request, micro_batch_of
     from bench.display import watch_run
     from bench.record import read_record
     from bench.run import run as make
     from bench.setting import Places
 
+    if devices * nodes > 1 and not is_rank():
+        micro_batch_of(definition, devices * nodes, micro_batch)
+        again_here = without(sys.argv[1:], "--devices", "--nodes")
+        if nodes > 1:
+            print(torchrun_line(nodes, devices, again_here))
+            return
+        raise typer.Exit(launch(devices, again_here, device))
     places = Places(data_folder(), RUNS / "work", records)
     for one_seed in seed or [0]:
         for rung in rungs:
-            request = Request(task.stem, definition, found, chosen, mode, rung, "declared", one_seed)
+            request = Request(task.stem, definition, found, chosen, mode, rung, "declared", one_seed,
+                              device=device, micro_batch=micro_batch)  # fmt: skip
             title = f"{task.stem} {found.name} {rung_name(rung)} seed {one_seed}"
             try:
                 with watch_run(title, err) as watch:
                     path = make(request, places, watch, checkpoint_seconds, again)
             except KeyboardInterrupt:
-                err.print("stopped: the same command goes on from the last checkpoint")
+                if not is_rank():
+                    err.print("stopped: the same command goes on from the last checkpoint")
                 raise
+            if not speaks():
+                continue
             record = read_record(path)
             if as_json:
                 print(json.dumps({"record": str(path), "outcome": record.outcome, "score_loss": record.score_loss}))
@@ -82,7 +118,10 @@ def replay(
     """Make a record's run again and say: identical, within band, or different and where first. Exit 1 if different."""
     from bench.record import read_record
 
-    inputs = read_record(record).inputs
+    found = read_record(record)
+    inputs = found.inputs
+    if found.machine.ranks > 1 and not is_rank():
+        raise typer.Exit(launch(found.machine.ranks, sys.argv[1:]))
     definition = read_task(tasks / f"{inputs.task}.toml")
     paths = sorted(baselines.glob(f"*/{inputs.entry}.toml"))
     if not paths:

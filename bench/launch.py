@@ -1,0 +1,94 @@
+"""Start a command once for every device of this machine, by torch's elastic agent, and say in one line how it ended."""
+
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.errors import BenchError, PeerLost
+
+LAUNCHED = "BENCH_LAUNCHED"  # in a rank's environment: who started it tells how it ended
+LOST = PeerLost.status
+GOES_ON = "nothing is lost: the same command goes on from the last checkpoint"
+
+
+def launch(ranks: int, arguments: Sequence[str], device: str | None = None) -> int:
+    """Run `bench <arguments>` as so many ranks of one run and return the exit status; rank 0 speaks for all."""
+    import torch
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    _check(ranks, device, torch.cuda.device_count(), len(os.sched_getaffinity(0)))
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL + 1)  # it prints what we say below
+    os.environ.update({LAUNCHED: "1", "TORCH_CPP_LOG_LEVEL": "ERROR"})
+    with tempfile.TemporaryDirectory(prefix="bench-ranks-") as logs:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=ranks,
+            run_id="bench",
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",  # a port that is free
+            local_addr="localhost",
+            max_restarts=0,  # a run goes on by the same command; a fault that comes back must be seen
+            monitor_interval=0.2,
+            logs_specs=DefaultLogsSpecs(log_dir=logs, redirects=dict.fromkeys(range(1, ranks), Std.ALL)),
+        )
+        try:
+            elastic_launch(config, sys.executable)("-m", "bench", *arguments)
+        except ChildFailedError as error:
+            return _ended({rank: failure.exitcode for rank, failure in error.failures.items()}, Path(logs))
+        except (SignalException, KeyboardInterrupt):
+            print(f"stopped: {GOES_ON.partition(': ')[2]}", file=sys.stderr)
+            return 130
+    return 0
+
+
+def torchrun_line(nodes: int, devices: int, arguments: Sequence[str]) -> str:
+    """Return what to start on every node of a cluster, with the first node's address in HOST."""
+    return (
+        f"torchrun --nnodes {nodes} --nproc-per-node {devices} --rdzv-backend c10d --rdzv-endpoint $HOST:29500 "
+        f"--rdzv-id isoloss -m bench {' '.join(arguments)}"
+    )
+
+
+def _check(ranks: int, device: str | None, gpus: int, cores: int) -> None:
+    if device == "cpu":
+        return
+    if (gpus or device == "cuda") and ranks > gpus:
+        raise BenchError(f"--devices {ranks}: this machine has {gpus or 'no'} GPU{'s' * (gpus > 1)} that torch can use")
+    if not gpus and ranks > cores:
+        raise BenchError(
+            f"--devices {ranks}: this machine has no GPU that torch can use, and {cores} cores",
+            f"use at most --devices {cores}, or say --device cpu to put several ranks on a core",
+        )
+
+
+def _ended(statuses: dict[int, int], logs: Path) -> int:
+    """Say why the ranks ended, where rank 0 has not said it itself, and return the exit status."""
+    cause = {rank: status for rank, status in statuses.items() if status not in (LOST, -signal.SIGTERM)} or statuses
+    rank, status = next(iter(sorted(cause.items())))
+    if rank == 0 and status > 0 and status != LOST:
+        return status
+    if status < 0:
+        how = f"was killed ({signal.Signals(-status).name})"
+    elif status == LOST:
+        how = "lost the others"
+    else:
+        how = f"ended: {_last_words(logs, rank)}"
+    print(f"error: rank {rank} {how}\n  {GOES_ON}", file=sys.stderr)
+    return 1
+
+
+def _last_words(logs: Path, rank: int) -> str:
+    """Return what a rank whose output nobody sees said at its end."""
+    lines = [
+        line for path in logs.rglob(f"{rank}/stderr.log") for line in path.read_text().splitlines() if line.strip()
+    ]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (errors or lines or ["without a word"])[-1]
