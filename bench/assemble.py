@@ -1,7 +1,7 @@
 """From a request to the parts of a run. With the modules named here, this is what moves a number for everyone."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -10,14 +10,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import Parameter
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
+from bench.claims import DECAY, build_entry, build_rest, claimed, entry_seed, evaluation_weights, without_decay
 from bench.data.sequences import Sequences
 from bench.data.shards import TokenSet
 from bench.data.tokens import prepare
-from bench.digest import digest_of, digest_of_sources
+from bench.digest import digest_of_sources
 from bench.entry import WARMUP, Entry, Value
 from bench.errors import BenchError
 from bench.evaluate.loss import evaluate
@@ -28,13 +28,17 @@ from bench.roles import Roles, Run, roles_of
 from bench.schedule import multiplier
 from bench.task import Rest, Task
 from bench.train import Course, Parts
+from bench.transfer import Rescaled
 from bench.workers import ALONE, Workers, owners
 
 HARNESS = (
-    "assemble.py", "data/corpus.py", "data/encoding.py", "data/sequences.py", "data/shards.py", "data/synthetic.py",
-    "data/tokens.py", "evaluate/final.py", "evaluate/loss.py", "machine.py", "model.py", "roles.py", "schedule.py",
-    "train.py", "workers.py",
+    "assemble.py", "claims.py", "data/corpus.py", "data/encoding.py", "data/sequences.py", "data/shards.py",
+    "data/synthetic.py", "data/tokens.py", "evaluate/final.py", "evaluate/loss.py", "machine.py", "model.py",
+    "roles.py", "schedule.py", "train.py", "transfer.py", "workers.py",
 )  # fmt: skip
+
+
+Transfer = dict[str, float]  # the yardstick's "weight_decay", and a scale for each shape as "128x384"
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,18 @@ class Request:
     plan: str | None = None
     device: str | None = None  # "cpu" or "cuda"; the GPU where there is one
     micro_batch: int | None = None  # sequences per forward pass; the task's, or a rank's share where that is less
+    rest: Rest | None = None  # what the harness trains the unclaimed with; the task's own where none is given
+    transfer: Transfer | None = None
+
+    @property
+    def recorded_values(self) -> dict[str, Value]:
+        """The entry's values, and by dotted names those that the harness adds where it has a part in the step."""
+        values = dict(self.values)
+        if self.entry.facts.scope != "full":
+            values |= {f"rest.{name}": value for name, value in (self.rest or self.task.rest).model_dump().items()}
+        if self.transfer:
+            values |= {f"transfer.{name}": value for name, value in self.transfer.items()}
+        return dict(sorted(values.items()))
 
     def inputs(self, machine: Machine) -> Inputs:
         return Inputs(
@@ -59,7 +75,7 @@ class Request:
             task_digest=self.task.digest,
             entry=self.entry.name,
             entry_digest=self.entry.digest,
-            values=dict(sorted(self.values.items())),
+            values=self.recorded_values,
             mode=self.mode,
             mode_digest=read_mode(self.mode).digest,
             budget=self.budget,
@@ -120,24 +136,23 @@ def assemble(request: Request, data_folder: Path, hardware: Hardware, stop_after
     halves = {name: Sequences(tokens[name], training.context) for name in ("select", "score")}
     select, score = (half.in_order(0, len(half)) for half in halves.values())
 
-    model = build_model(task.model, training.context, request.seed, training.activation_checkpointing).to(device)
+    model, losses_of = _model(request, hardware)
     roles = roles_of(model)
     steps = task.steps(request.budget)
     initial = weights_digest(model)
     generator = torch.Generator(device).manual_seed(entry_seed(request.seed))
     run = Run(steps, steps * training.batch_tokens, training.batch_tokens, device, generator)
-    entry_optimizers = build_entry(request.entry, request.values, roles, run)
+    values = without_decay(request.values) if request.transfer else request.values
+    entry_optimizers = build_entry(request.entry, values, roles, run)
     if weights_digest(model) != initial:
         raise BenchError(f"{request.entry.source}: build() changes weights", "all entries start from the same ones")
-    optimizers = [*entry_optimizers, *build_rest(roles, claimed(entry_optimizers, roles), task.rest)]
+    optimizers = [*entry_optimizers, *build_rest(roles, claimed(entry_optimizers, roles), request.rest or task.rest)]
 
-    losses_of: Callable[[Tensor], Tensor] = partial(sequence_losses, model)
-    if hardware.compiled:
-        torch.compiler.reset()  # an earlier run's graphs would count towards the limit on recompilation
-        losses_of = torch.compile(losses_of, dynamic=False, fullgraph=not training.activation_checkpointing)
     owned = [] if request.entry.facts.coupled else owners(roles.matrices, workers.ranks)
     hand_round = partial(workers.hand_round, owned)
     other_weights = partial(evaluation_weights, request.entry, entry_optimizers, roles, hand_round)
+
+    rescaled = rescaling(request, entry_optimizers, roles) if request.transfer else None
 
     def batch_at(step: int) -> Tensor:
         count = training.batch_sequences
@@ -158,6 +173,7 @@ def assemble(request: Request, data_folder: Path, hardware: Hardware, stop_after
         device=device,
         workers=workers,
         owned=owned,
+        around_step=rescaled.step if rescaled else nullcontext,
     )
     warmup, kind = float(request.values[WARMUP]), request.entry.facts.schedule.kind
     course = Course(
@@ -187,6 +203,37 @@ def assemble(request: Request, data_folder: Path, hardware: Hardware, stop_after
     )
 
 
+_kept: dict[str, tuple[PreTrainedModel, Callable[[Tensor], Tensor]]] = {}  # the last one: a plan's runs share it
+
+
+def _model(request: Request, hardware: Hardware) -> tuple[PreTrainedModel, Callable[[Tensor], Tensor]]:
+    """Return the model with the seed's weights, and its losses, compiled where wanted.
+
+    The next run of a process takes over the model of the one before with what was compiled for it, if the task is the
+    same: compilation is most of a short run's overhead.
+    """
+    training = request.task.training
+    model = build_model(request.task.model, training.context, request.seed, training.activation_checkpointing)
+    key = f"{request.task.digest} {hardware.device} {hardware.compiled}"
+    if key in _kept:
+        kept, losses_of = _kept[key]
+        kept.load_state_dict(model.state_dict())
+        return kept, losses_of
+    _kept.clear()
+    model = model.to(hardware.device)
+    losses_of = partial(sequence_losses, model)
+    if hardware.compiled:
+        torch.compiler.reset()  # another task's graphs would count towards the limit on recompilation
+        losses_of = torch.compile(losses_of, dynamic=False, fullgraph=not training.activation_checkpointing)
+        _kept[key] = model, losses_of
+    return model, losses_of
+
+
+def rescaling(request: Request, optimizers: list[Optimizer], roles: Roles) -> Rescaled:
+    scales = dict(request.transfer or {})
+    return Rescaled(optimizers, roles, scales.pop(DECAY, 0.0), scales)
+
+
 def micro_batch_of(task: Task, ranks: int, asked: int | None) -> int:
     """Return the sequences of a forward pass: as asked, else the task's, or a rank's whole share where that is less."""
     batch = task.training.batch_sequences
@@ -204,77 +251,3 @@ def micro_batch_of(task: Task, ranks: int, asked: int | None) -> int:
             f"choose --micro-batch among {', '.join(map(str, fit))}",
         )
     return micro
-
-
-def entry_seed(seed: int) -> int:
-    """Return the seed of an entry's own generator: not the run's, whose stream drew the initial weights."""
-    return int(digest_of(["entry", seed])[:15], 16)
-
-
-@contextmanager
-def evaluation_weights(
-    entry: Entry, optimizers: list[Optimizer], roles: Roles, hand_round: Callable[[], None] = lambda: None
-) -> Iterator[None]:
-    """Put the weights in place that the entry evaluates with, and afterwards what was there, bit for bit.
-
-    An optimizer knows the other weights of its rank's own matrices only, so they are handed round.
-    """
-    swap = getattr(entry.module(), "evaluation_weights", None)
-    if swap is None:
-        yield
-        return
-    before = [w.detach().clone() for w in roles.all]
-    try:
-        with swap(optimizers):
-            hand_round()
-            yield
-    finally:
-        with torch.no_grad():
-            for w, old in zip(roles.all, before, strict=True):
-                w.copy_(old)
-
-
-def build_entry(entry: Entry, values: dict[str, Value], roles: Roles, run: Run) -> list[Optimizer]:
-    """Return the entry's optimizers, checked against its scope."""
-    hyperparameters = entry.hyperparameters(values)
-    try:
-        built = entry.module().build(roles, hyperparameters, run)
-    except Exception as error:
-        raise BenchError(f"{entry.source}: build() raised {type(error).__name__}: {error}") from error
-    optimizers = list(built) if isinstance(built, list | tuple) else [built]
-    if not all(isinstance(optimizer, Optimizer) for optimizer in optimizers):
-        raise BenchError(f"{entry.source}: build() must return torch optimizers, got {type(built).__name__}")
-    claims, scope = set(claimed(optimizers, roles, entry.source)), entry.facts.scope
-    fits = {"full": claims == set(roles.all), "hidden": claims == set(roles.matrices)}
-    if not fits.get(scope, True):
-        raise BenchError(
-            f"{entry.path}: scope is {scope!r}, but build() claims {len(claims)} of {len(roles.all)} parameters",
-            "full claims every parameter, hidden the blocks' matrices and no others; anything else is mixed",
-        )
-    return optimizers
-
-
-def claimed(optimizers: list[Optimizer], roles: Roles, source: Path | None = None) -> list[Parameter]:
-    """Return the parameters that optimizers own; one claimed twice or unknown to the model is refused."""
-    claims = [w for optimizer in optimizers for group in optimizer.param_groups for w in group["params"]]
-    if len(claims) != len(set(claims)):
-        raise BenchError(f"{source}: a parameter is claimed twice", "each belongs to one group of one optimizer")
-    if not set(claims) <= set(roles.all):
-        raise BenchError(f"{source}: build() claims a tensor that is no parameter of the model")
-    if not all("lr" in group for optimizer in optimizers for group in optimizer.param_groups):
-        raise BenchError(f"{source}: a parameter group has no lr", "the schedule moves the lr of every group")
-    return claims
-
-
-def build_rest(roles: Roles, claims: list[Parameter], rest: Rest) -> list[Optimizer]:
-    """Return AdamW for all that is not claimed, or nothing; matrices and embeddings decay, vectors do not."""
-    taken = set(claims)
-    vectors = [w for w in roles.vectors if w not in taken]
-    others = [w for w in (*roles.matrices, *roles.embedding, *roles.head) if w not in taken]
-    if not vectors and not others:
-        return []
-    groups = [
-        {"params": others, "weight_decay": rest.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return [AdamW(groups, lr=rest.lr, betas=(rest.beta1, rest.beta2), eps=rest.eps, fused=True)]

@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from bench.assemble import Assembly, claimed
+from bench.assemble import Assembly
+from bench.claims import claimed
 from bench.digest import digest_of
 from bench.errors import BenchError
 from bench.evaluate.final import Final

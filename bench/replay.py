@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.assemble import Assembly, Request, assemble
+from bench.assemble import Assembly, Request, Transfer, assemble
 from bench.clock import Clock
-from bench.entry import Entry
+from bench.entry import Entry, Value
 from bench.errors import BenchError
 from bench.evaluate.final import Final, measure
 from bench.facts import measured
@@ -16,7 +16,7 @@ from bench.model import export_model, weights_digest
 from bench.record import Log, Outcome, Record, read_log, read_record
 from bench.run import above_initial, classify, warm_up
 from bench.setting import Places, Setting, Watch, settle
-from bench.task import Task
+from bench.task import Rest, Task
 from bench.train import Progress, train
 
 Verdict = Literal["identical", "within band", "different"]
@@ -84,10 +84,20 @@ def request_of(record: Record, task: Task, entry: Entry) -> Request:
             f"recorded {inputs.entry_digest[:12]})",
             "check out the version the record was made with",
         )
+    values, rest, transfer = split_values(inputs.values)
     return Request(
-        inputs.task, task, entry, inputs.values, inputs.mode, inputs.budget, inputs.track, inputs.seed,
-        micro_batch=record.machine.micro_batch_sequences,
+        inputs.task, task, entry, values, inputs.mode, inputs.budget, inputs.track, inputs.seed,
+        micro_batch=record.machine.micro_batch_sequences, rest=Rest(**rest) if rest else None, transfer=transfer,
     )  # fmt: skip
+
+
+def split_values(values: dict[str, Value]) -> tuple[dict[str, Value], dict[str, float], Transfer | None]:
+    """Return an entry's own values, the rest's, and the transfer track's, out of what a record holds."""
+    parts: dict[str, dict[str, Any]] = {"": {}, "rest": {}, "transfer": {}}
+    for name, value in values.items():
+        home, _, tail = name.rpartition(".")
+        parts[home][tail] = value
+    return parts[""], parts["rest"], parts["transfer"] or None
 
 
 def differences(record: Record, setting: Setting) -> list[str]:

@@ -124,14 +124,21 @@ class Training(Spec):
 
 class Budget(Spec):
     tokens: Positive  # training tokens of 1x
-    rungs: tuple[Rate, ...]  # the ladder, as multiples of 1x
+    rungs: tuple[Rate, ...]  # the yardstick's ladder, as multiples of 1x
+    compared: tuple[Rate, ...]  # the rungs that entries run; the first is where they are tuned
 
-    @field_validator("rungs")
+    @field_validator("rungs", "compared")
     @classmethod
     def _rising(cls, rungs: tuple[float, ...]) -> tuple[float, ...]:
         if not rungs or list(rungs) != sorted(set(rungs)):
             raise ValueError("rungs must rise and not repeat")
         return rungs
+
+    @model_validator(mode="after")
+    def _compared_within_the_ladder(self) -> "Budget":
+        if not self.compared or not set(self.compared) <= set(self.rungs):
+            raise ValueError(f"compared {self.compared} must name rungs of the ladder {self.rungs}")
+        return self
 
 
 class Evaluation(Spec):
@@ -178,9 +185,13 @@ class Task(Spec):
 
     @cached_property
     def digest(self) -> str:
-        """The digest of what moves a number: prose, the ladder's length and the reference's name do not."""
+        """The digest of what moves a number: prose, the ladder's length and the reference's name do not.
+
+        The rest's values move one where the harness trains a part, and there they stand with the record's values.
+        """
         facts = self.model_dump(
-            mode="json", exclude={"summary": True, "reference": True, "replay": True, "budget": {"rungs"}}
+            mode="json",
+            exclude={"summary": True, "reference": True, "replay": True, "rest": True, "budget": {"rungs", "compared"}},
         )
         return digest_of(facts)
 

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -65,6 +66,7 @@ class Parts:
     device: torch.device
     workers: Workers = ALONE
     owned: Sequence[Sequence[Parameter]] = ()  # by rank: parameters that it alone steps, and then hands round
+    around_step: Callable[[], AbstractContextManager[None]] = nullcontext  # the transfer track's rescaling
 
 
 class Diverged(Exception):
@@ -107,7 +109,9 @@ def train(
         for optimizer, rates in zip(parts.optimizers, parts.peaks, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * m
-            optimizer.step()
+        with parts.around_step():
+            for optimizer in parts.optimizers:
+                optimizer.step()
         parts.workers.hand_round(parts.owned)
         for w in weights:
             w.grad = None

@@ -10,7 +10,7 @@ from ranks import train_together
 from tiny import BATCH, CONTEXT, Tiny, batch_at, equal
 
 from bench import checkpoint
-from bench.assemble import claimed
+from bench.claims import claimed
 from bench.entry import find_entries
 from bench.facts import state_tensors
 from bench.model import sequence_losses
@@ -173,7 +173,7 @@ def test_every_hyperparameter_has_an_effect(entry):
     hyperparameters = [field.name for field in fields(entry.hyperparameters(entry.values({})))]
     for name in hyperparameters:
         value = entry.defaults[name]
-        if isinstance(value, str):
-            continue  # a named variant; other names are other entries
+        if isinstance(value, str) or entry.facts.fixed.get(name) == 0:
+            continue  # a named variant, or a part that is turned off: other names, and more, are other entries
         nudged = Tiny(entry, steps=24, values={name: _nudged(value)}).train().progress.loss_chain
         assert nudged != plain, f"{name} changes nothing"

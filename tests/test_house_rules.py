@@ -17,7 +17,7 @@ FLOORS = [
     ["errors", "digest", "spec", "places"],
     ["task", "entry", "record", "mode", "overrides", "index", "verify", "score", "pages", "forecast", "lint"],
     ["model", "roles", "data", "schedule", "linalg", "checkpoint", "clock", "machine", "workers"],
-    ["evaluate", "train", "assemble", "facts", "setting", "run"],
+    ["evaluate", "train", "assemble", "facts", "claims", "setting", "run"],
     ["replay"],
     ["display", "launch", "cli", "__main__"],
 ]

@@ -155,7 +155,7 @@ def test_other_weights_for_evaluation_leave_the_training_weights_as_they_were(tm
 
 
 def test_an_entry_s_generator_is_not_the_stream_that_drew_the_weights():
-    from bench.assemble import entry_seed
+    from bench.claims import entry_seed
 
     assert len({entry_seed(seed) for seed in range(100)} | set(range(100))) == 200
 

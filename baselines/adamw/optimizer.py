@@ -18,6 +18,7 @@ from bench.roles import Roles, Run
 @dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
     lr: float  # peak; a coordinate moves by at most about this much in a step
+    rest_lr_factor: float  # the embedding's, head's and vectors' lr over the hidden matrices'; 0 leaves them unclaimed
     beta1: float
     beta2: float
     eps: float
@@ -25,9 +26,11 @@ class Hyperparameters:
 
 
 def build(roles: Roles, hp: Hyperparameters, run: Run) -> Optimizer:
-    decayed = [*roles.matrices, *roles.embedding, *roles.head]
-    groups = [
-        {"params": decayed, "weight_decay": hp.weight_decay},
-        {"params": list(roles.vectors), "weight_decay": 0.0},
-    ]
+    rest_lr = hp.lr * hp.rest_lr_factor
+    groups = [{"params": roles.matrices, "weight_decay": hp.weight_decay}]
+    if rest_lr > 0:
+        groups += [
+            {"params": [*roles.embedding, *roles.head], "lr": rest_lr, "weight_decay": hp.weight_decay},
+            {"params": list(roles.vectors), "lr": rest_lr, "weight_decay": 0.0},
+        ]
     return AdamW(groups, lr=hp.lr, betas=(hp.beta1, hp.beta2), eps=hp.eps, fused=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from bench.assemble import build_entry, build_rest, claimed
+from bench.claims import build_entry, build_rest, claimed
 from bench.clock import Clock
 from bench.entry import WARMUP, Entry
 from bench.model import build_model, sequence_losses
