@@ -58,6 +58,11 @@ class Request:
     micro_batch: int | None = None  # sequences per forward pass; the task's, or a rank's share where that is less
     rest: Rest | None = None  # what the harness trains the unclaimed with; the task's own where none is given
     transfer: Transfer | None = None
+    placebo: str | None = None  # which further tuning of the entry: its name on the board is adamw@2
+
+    @property
+    def name(self) -> str:
+        return f"{self.entry.name}@{self.placebo}" if self.placebo else self.entry.name
 
     @property
     def recorded_values(self) -> dict[str, Value]:
@@ -73,7 +78,7 @@ class Request:
         return Inputs(
             task=self.task_name,
             task_digest=self.task.digest,
-            entry=self.entry.name,
+            entry=self.name,
             entry_digest=self.entry.digest,
             values=self.recorded_values,
             mode=self.mode,

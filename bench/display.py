@@ -2,12 +2,13 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bench.conduct import Stand
 from bench.setting import Watch
 from bench.train import Progress as Course
 
@@ -37,3 +38,27 @@ def watch_run(title: str, console: Console) -> Iterator[Watch]:
             bar.update(row, total=steps, completed=now.step, facts=facts)
 
         yield Watch(say=say, progress=progress)
+
+
+@contextmanager
+def watch_plan(title: str, console: Console) -> Iterator[Callable[[Stand], None]]:
+    """Yield what draws a plan's progress: one bar on a terminal, a line for every run elsewhere."""
+    if not console.is_terminal:
+        yield lambda stand: console.print(
+            f"{title}: {stand.last or 'starting'}  ({stand.stage}: {stand.waiting} left)",
+            markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[facts]}"),
+               TimeRemainingColumn(compact=True))  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as bar:
+        row = bar.add_task(title, total=None, facts="starting")
+
+        def report(stand: Stand) -> None:
+            best = "" if stand.best is None else f"  best {stand.best:.4f}"
+            failed = f"  {len(stand.failures)} failed" if stand.failures else ""
+            facts = f"{stand.stage}: {stand.waiting} left{best}{failed}  {stand.last}"
+            total = stand.done_tokens + stand.waiting_tokens
+            bar.update(row, total=total, completed=stand.done_tokens, facts=facts)
+
+        yield report

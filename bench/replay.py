@@ -88,6 +88,7 @@ def request_of(record: Record, task: Task, entry: Entry) -> Request:
     return Request(
         inputs.task, task, entry, values, inputs.mode, inputs.budget, inputs.track, inputs.seed,
         micro_batch=record.machine.micro_batch_sequences, rest=Rest(**rest) if rest else None, transfer=transfer,
+        placebo=inputs.entry.partition("@")[2] or None,
     )  # fmt: skip
 
 

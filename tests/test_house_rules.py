@@ -15,12 +15,14 @@ BENCH = ROOT / "bench"
 # Imports point down or sideways. A module is as high as the first line that names it or its folder.
 FLOORS = [
     ["errors", "digest", "spec", "places"],
-    ["task", "entry", "record", "mode", "overrides", "index", "verify", "score", "pages", "forecast", "lint"],
-    ["model", "roles", "data", "schedule", "linalg", "checkpoint", "clock", "machine", "workers"],
+    ["task", "entry", "record", "mode", "overrides", "index", "verify", "score", "pages", "forecast", "memory",
+     "devices", "versions", "lint", "plan", "ledger", "tuning", "tuned"],
+    ["model", "roles", "data", "schedule", "linalg", "checkpoint", "clock", "machine",
+     "transfer", "workers"],
     ["evaluate", "train", "assemble", "facts", "claims", "setting", "run"],
-    ["replay"],
+    ["replay", "jobs", "conduct", "engine"],
     ["display", "launch", "cli", "__main__"],
-]
+]  # fmt: skip
 TORCH_STARTS = 2  # below this floor no torch is imported
 TORCH_FREE_ABOVE = {"schedule", "clock", "data"}  # pure, though they serve training
 

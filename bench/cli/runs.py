@@ -123,7 +123,7 @@ def replay(
     if found.machine.ranks > 1 and not is_rank():
         raise typer.Exit(launch(found.machine.ranks, sys.argv[1:]))
     definition = read_task(tasks / f"{inputs.task}.toml")
-    paths = sorted(baselines.glob(f"*/{inputs.entry}.toml"))
+    paths = sorted(baselines.glob(f"*/{inputs.entry.partition('@')[0]}.toml"))
     if not paths:
         raise BenchError(f"{record}: no entry {inputs.entry} in {baselines}", "name its folder with --baselines")
 

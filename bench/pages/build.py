@@ -19,7 +19,7 @@ from bench.spec import read_text
 from bench.task import Task, read_task, rung_name
 
 LIST = "pages.txt"  # the files that we wrote, one a line; nothing else in a folder is ever removed
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # what may become a file's name
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]*")  # what may become a file's name; a placebo's has an @
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,9 @@ def _check_names(material: Material) -> None:
     """Refuse what cannot be a file's name, since a record by anybody becomes a path here."""
     for name in [*material.tasks, *material.entry_names, *(board.mode for board in material.boards)]:
         if not NAME.fullmatch(name):
-            raise BenchError(f"{name!r} cannot be the name of a page", "letters, digits, '-', '_' and '.' are taken")
+            raise BenchError(
+                f"{name!r} cannot be the name of a page", "letters, digits, '-', '_', '.' and '@' are taken"
+            )
     for board in material.boards:
         if board.task not in material.tasks:
             raise BenchError(f"a board of {board.task}, which is no task here")

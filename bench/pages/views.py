@@ -126,12 +126,8 @@ def board_view(board: Board, material: Material) -> BoardView:
 
 
 def shown_rows(board: Board, material: Material) -> tuple[Row, ...]:
-    """Return the board's order, controls last; by name where nothing is ranked, so that no order suggests a rank."""
-    ranked = board.track != "declared"
-    order = {row.entry: place for place, row in enumerate(board.rows)}
-    return tuple(
-        sorted(board.rows, key=lambda row: (material.is_control(row.entry), ranked and order[row.entry], row.entry))
-    )
+    """Return the board's order, controls last and placebos after them."""
+    return tuple(sorted(board.rows, key=lambda row: (row.placebo_of is not None, material.is_control(row.entry))))
 
 
 def budgets_of(board: Board) -> list[float]:
@@ -139,9 +135,8 @@ def budgets_of(board: Board) -> list[float]:
 
 
 def headline_budget(board: Board, row: Row) -> float:
-    """Return the largest budget that all rows with a speedup share, or the row's own largest where they share none."""
-    shared = [set(other.speedups) for other in board.rows if other.speedups]
-    common = max(set.intersection(*shared), default=None) if shared else None
+    """Return the board's headline budget, or the row's own largest where the row has none there."""
+    common = board.headline_budget
     if common is not None and any(rung.budget == common for rung in row.rungs):
         return common
     return max(row.speedups or (rung.budget for rung in row.rungs))

@@ -2,9 +2,13 @@
 
 import csv
 import io
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from bench.score.board import Board, Row, Rung
+from bench.score.cost import Beside
+from bench.score.rows import Standing
 from bench.score.wording import notes, read_beyond_one_pass, sentence
 from bench.task import Task
 
@@ -23,6 +27,10 @@ def board_facts(board: Board, task: Task) -> dict[str, Any]:
         "noise": board.noise,
         "degrees_of_freedom": board.degrees_of_freedom,
         "tau": board.tau,
+        "tau_degrees_of_freedom": board.tau_df,
+        "not_ranked": board.not_ranked,
+        "headline_budget": board.headline_budget,
+        "failing": list(board.failing),
         "fit": fit,
         "no_interval": board.no_interval,
         "no_speedup": board.no_speedup,
@@ -32,7 +40,17 @@ def board_facts(board: Board, task: Task) -> dict[str, Any]:
             {
                 "entry": row.entry,
                 "sentence": sentence(board, row, task),
-                "rungs": [{**_rung_facts(rung, board), **_speedup_facts(row, rung, board)} for rung in row.rungs],
+                "placebo_of": row.placebo_of,
+                "seed_correlation": row.correlation and asdict(row.correlation),
+                "rungs": [
+                    {
+                        **_rung_facts(rung, board),
+                        **_speedup_facts(row, rung, board),
+                        "standing": _facts_at(row.standings, rung.budget),
+                        "beside": _facts_at(row.beside, rung.budget),
+                    }
+                    for rung in row.rungs
+                ],
             }
             for row in board.rows
         ],
@@ -68,7 +86,9 @@ def _speedup_facts(row: Row, rung: Rung, board: Board) -> dict[str, Any]:
         "limit",
         "low",
         "high",
+        "level",
         "fit",
+        "interpolation_error",
         "reference_tokens",
         "margin",
         "p_value",
@@ -97,6 +117,9 @@ def csv_text(board: Board) -> str:
                     "track": board.track,
                     "entry": row.entry,
                     "is_reference": row is board.reference,
+                    "placebo_of": row.placebo_of,
+                    **(_facts_at(row.standings, rung.budget) or {}),
+                    **(_facts_at(row.beside, rung.budget) or {}),
                     **facts,
                     "speedup": facts.get("value"),
                     "seeds": len(rung.seeds),
@@ -130,13 +153,31 @@ def csv_text(board: Board) -> str:
         "multi_epoch",
         "read_multi_epoch",
         "unstable",
+        "level",
+        "placebo_of",
+        "letters",
+        "first",
+        "text_error",
+        "dominated_by",
+        "on_curve",
+        "time",
+        "step",
+        "memory",
+        "tuning_inclusive",
     )
     text = io.StringIO()
-    writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _plain(value) for name, value in line.items()} for line in lines)
+    writer.writerows({name: _plain(line.get(name)) for name in names} for line in lines)
     return text.getvalue()
 
 
+def _facts_at(found: Mapping[float, Standing] | Mapping[float, Beside], budget: float) -> dict[str, Any] | None:
+    there = found.get(budget)
+    return None if there is None else asdict(there)
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return " ".join(value)
     return str(value).lower() if isinstance(value, bool) else value

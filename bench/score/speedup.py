@@ -15,15 +15,21 @@ class Speedup:
 
     value: float | None  # None where the loss lies outside the reference's measured range
     bound: Literal[">=", "<=", "="]  # with value None: the bound is in limit
-    low: float | None  # ends of the 95% interval; None where it is open, or where no_interval says why
+    low: float | None  # ends of the interval, 95% by default; None where it is open, or where no_interval says why
     high: float | None
     fit: float | None  # the same figure from the three-parameter fit, shown beside
     reference_tokens: float | None  # D_ref(L): what the reference needs for this loss
     limit: float | None = None  # with value None: the ladder's end over the charged tokens
     margin: float | None = None  # nats; the loss must lie this far below the reference's to beat it
     p_value: float | None = None  # two-sided, of no difference at equal tokens; None off the ladder
-    p_holm: float | None = None  # the same, adjusted for all speedups on the board
+    p_holm: float | None = None  # the same, adjusted for all claims on the board and for looks; None for no claim
     no_interval: str | None = None  # why there is no interval
+    level: float = LEVEL  # of the interval and the test; below 0.05 where a plan's seeds were looked at before
+
+    @property
+    def interpolation_error(self) -> float | None:
+        """The gap between the fit's figure and the headline, in ln speedup: what the choice of curve moves."""
+        return math.log(self.fit / self.value) if self.fit and self.value else None
 
     @property
     def beats_reference(self) -> bool:
@@ -82,6 +88,7 @@ def speedups(
                 margin=None if margin is None else nats[i],
                 p_value=margin.p_value(float(curve.loss_at(spent)) - loss) if margin and on_ladder else None,
                 no_interval=no_interval if margin is None else None,
+                level=LEVEL if margin is None else margin.level,
             )
         )
     return found

@@ -1,12 +1,17 @@
 """Noise and what can be told in spite of it: the margin of one loss against the ladder, and Holm for many claims."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from bench.errors import BenchError
+from bench.score.placebo import TAU_DF
+
 LEVEL = 0.05  # two-sided
+LOOKS = 3  # at most (protocol D)
 PRIOR = 6  # degrees of freedom that the board's noise weighs against an entry's own (protocol D, line 3)
-TAU_DF = 4  # of the tuning noise: two families of three placebos
 
 
 @dataclass(frozen=True)
@@ -22,23 +27,46 @@ class Noise:
 
 
 @dataclass(frozen=True)
+class Arm:
+    """The variance of one mean loss in nats squared, by the estimate that each part rests on."""
+
+    board: float  # from the noise pooled over the board
+    own: float  # from the entry's own noise
+    own_df: int
+    tuning: float
+
+    @property
+    def total(self) -> float:
+        return self.board + self.own + self.tuning
+
+
+@dataclass(frozen=True)
 class Margin:
     """How far a loss must lie from the ladder to be told from it."""
 
     error: float  # standard error, nats
     df: float
+    level: float = LEVEL
 
     @property
     def nats(self) -> float:
         from scipy.special import stdtrit  # late: it costs a tenth of a second
 
-        return float(stdtrit(self.df, 1 - LEVEL / 2)) * self.error
+        return float(stdtrit(self.df, 1 - self.level / 2)) * self.error
 
     def p_value(self, gap: float) -> float:
         """Return the two-sided probability of a gap this large where there is none."""
         from scipy.special import stdtr
 
         return float(2 * stdtr(self.df, -abs(gap) / self.error))
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Of two entries' losses over shared seeds, about each rung's means."""
+
+    value: float
+    df: int  # shared seeds less one, summed over rungs
 
 
 def pool(cells: Iterable[Sequence[float]]) -> Noise:
@@ -61,12 +89,29 @@ def no_interval(board: Noise) -> str | None:
     return None
 
 
-def margin(
-    board: Noise, own: Noise, seeds: int, reference_seeds: int, t2_entry: float = 0.0, t2_reference: float = 0.0
-) -> Margin | None:
-    """Return the margin of a mean of seeds against a ladder of reference_seeds; None where noise is unknown.
+def arm(board: Noise, own: Noise, seeds: int, t2: float = 0.0) -> Arm:
+    """Return the variance of a mean of seeds: v / n + t2.
 
     The entry's own variance is v = max(s2, (6 s2 + k s_own2) / (6 + k)), k its degrees of freedom (protocol D, 3).
+    """
+    assert board.variance is not None
+    weight = 0.0
+    if own.variance is not None and own.variance > board.variance:  # never taken for quieter
+        weight = own.df / (PRIOR + own.df)
+    return Arm((1 - weight) * board.variance / seeds, weight * (own.variance or 0.0) / seeds, own.df, t2)
+
+
+def margin(
+    board: Noise,
+    own: Noise,
+    seeds: int,
+    reference_seeds: int,
+    t2_entry: float = 0.0,
+    t2_reference: float = 0.0,
+    level: float = LEVEL,
+    tau_df: int = TAU_DF,
+) -> Margin | None:
+    """Return the margin of a mean of seeds against a ladder of reference_seeds; None where noise is unknown.
 
     Degrees of freedom by Welch and Satterthwaite over the estimates that are separate: the board's variance
     enters both arms and counts once, an entry's own counts with its own df, and both tuning variances are one tau.
@@ -74,21 +119,47 @@ def margin(
     if no_interval(board) is not None:
         return None
     assert board.variance is not None
-    of_board, of_own = board.variance * (1 / seeds + 1 / reference_seeds), 0.0
-    if own.variance is not None and own.variance > board.variance:  # never taken for quieter
-        weight = own.df / (PRIOR + own.df)
-        of_board = board.variance * ((1 - weight) / seeds + 1 / reference_seeds)
-        of_own = weight * own.variance / seeds
-    parts = [(of_board, board.df), (of_own, own.df), (t2_entry + t2_reference, TAU_DF)]
+    entry = arm(board, own, seeds, t2_entry)
+    of_board = entry.board + board.variance / reference_seeds
+    parts = [(of_board, board.df), (entry.own, entry.own_df), (t2_entry + t2_reference, tau_df)]
     total = sum(part for part, _ in parts)
     shares = sum((part / total) ** 2 / df for part, df in parts if part > 0)
-    return Margin(math.sqrt(total), 1 / shares)
+    return Margin(math.sqrt(total), 1 / shares, level)
+
+
+def level_of_look(look: int) -> float:
+    """Return the level of a look: look j of a plan that may be added to is tested at 0.05 / 2^j (protocol D).
+
+    Look 0 is the only look of a plan that nothing was added to. Looks 1 to 3 together stay below 0.05.
+    """
+    if look not in range(LOOKS + 1):
+        raise BenchError(f"look {look}: seeds are looked at {LOOKS} times at most", "look 0 is a plan's only look")
+    return LEVEL / float(2**look)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return the p-values adjusted for being many (Holm 1979): below 0.05 holds with all claims taken together."""
-    adjusted, least = [1.0] * len(p_values), 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        least = max(least, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = least
-    return adjusted
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order]))
+    return [float(one) for one in adjusted]
+
+
+def correlation(cells: Iterable[tuple[Mapping[int, float], Mapping[int, float]]]) -> Correlation | None:
+    """Return the correlation within cells of losses by seed; None where no cell shares two seeds, or nothing varies.
+
+    It is printed and no more: the margin does not lean on it, since so few seeds tell little of it.
+    """
+    xx, yy, xy, df = 0.0, 0.0, 0.0, 0
+    for one, other in cells:
+        seeds = sorted(set(one) & set(other))
+        if len(seeds) > 1:
+            means = [math.fsum(losses[seed] for seed in seeds) / len(seeds) for losses in (one, other)]
+            pairs = [(one[seed] - means[0], other[seed] - means[1]) for seed in seeds]
+            xx += math.fsum(x * x for x, _ in pairs)
+            yy += math.fsum(y * y for _, y in pairs)
+            xy += math.fsum(x * y for x, y in pairs)
+            df += len(seeds) - 1
+    scale = math.sqrt(xx) * math.sqrt(yy)
+    return Correlation(max(-1.0, min(1.0, xy / scale)), df) if scale > 0 else None

@@ -7,14 +7,20 @@ from tabulate import tabulate
 from bench.errors import BenchError, did_you_mean
 from bench.score.board import Board, Row, Rung
 from bench.score.export import board_facts, csv_text
+from bench.score.rows import Standing
 from bench.score.speedup import Speedup
-from bench.score.wording import bounded, heading, interval, notes, read_beyond_one_pass
+from bench.score.statistics import LEVEL
+from bench.score.wording import bounded, heading, interval, notes, percent, read_beyond_one_pass
 from bench.score.wording import sentences as sentences
 from bench.task import Task, rung_name
 
 FORMATS = ("plain", "github", "latex", "csv", "json")
 LADDER = ("rung", "charged tokens", "seeds", "mean loss", "s.d.", "failures", "notes")
-ENTRIES = ("entry", "rung", "mean loss", "seeds", "speedup", "95% interval", "by fit", "failures", "notes")
+ENTRIES = (
+    "entry", "rung", "mean loss", "seeds", "speedup", "95% interval", "by fit", "tie", "P(first)", "failures", "notes",
+)  # fmt: skip
+BESIDE = ("entry", "rung", "on curve", "in time", "with tuning", "step time", "memory", "dominated by")
+TO_THE_LEFT = ("entry", "rung", "95% interval", "tie", "failures", "notes", "dominated by")
 
 
 def render(board: Board, task: Task, format: str = "plain") -> str:
@@ -31,6 +37,9 @@ def render(board: Board, task: Task, format: str = "plain") -> str:
     blocks = [_prose([heading(board)], format), _grid(ladder, LADDER, format)]
     if lines:
         blocks += [_grid(lines, ENTRIES, format), _prose(said, format)]
+    if beside := [_beside_line(row, rung) for row in board.rows for rung in row.rungs if rung.budget in row.beside]:
+        blocks += [_prose(["beside the headline, not ranked; step time and memory over the reference's:"], format)]
+        blocks += [_grid(beside, BESIDE, format)]
     blocks.append(_prose([f"note: {note}" for note in notes(board)], format))
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -41,11 +50,12 @@ def _failures(rung: Rung) -> str:
     return ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in sorted(set(outcomes)))
 
 
-def _flags(rung: Rung, speedup: Speedup | None, board: Board) -> str:
+def _flags(row: Row | None, rung: Rung, speedup: Speedup | None, board: Board) -> str:
     flags = {
         "multi-epoch": rung.budget in board.multi_epoch,
         "reference read multi-epoch": speedup is not None and read_beyond_one_pass(rung, speedup, board),
         "unstable": rung.budget in board.unstable,
+        "placebo": row is not None and row.placebo_of is not None,
     }
     return ", ".join(word for word, holds in flags.items() if holds)
 
@@ -59,7 +69,7 @@ def _ladder_line(rung: Rung, board: Board) -> list[str]:
         _loss(rung.mean),
         _loss(rung.deviation),
         _failures(rung),
-        _flags(rung, None, board),
+        _flags(None, rung, None, board),
     ]
 
 
@@ -69,6 +79,8 @@ def _entry_line(row: Row, rung: Rung, board: Board) -> list[str]:
     if speedup is not None:
         sign = "" if speedup.bound == "=" else f"{speedup.bound} "
         ends = interval(speedup.low, speedup.high)
+        if speedup.level != LEVEL:
+            ends += f" ({percent(speedup.level)})"
         shown = [
             f"{sign}{bounded(speedup.figure, speedup.bound)}x",
             f"no interval: {speedup.no_interval}" if speedup.no_interval else ends,
@@ -80,9 +92,31 @@ def _entry_line(row: Row, rung: Rung, board: Board) -> list[str]:
         _loss(rung.mean),
         str(len(rung.seeds)),
         *shown,
+        *_standing(row.standings.get(rung.budget)),
         _failures(rung),
-        _flags(rung, speedup, board),
+        _flags(row, rung, speedup, board),
     ]
+
+
+def _standing(found: Standing | None) -> list[str]:
+    if found is None:
+        return ["", ""]
+    first = "< 0.01" if found.first < 0.005 else f"{found.first:.2f}"
+    return ["".join(found.letters), first]
+
+
+def _beside_line(row: Row, rung: Rung) -> list[str]:
+    found, speedup, standing = row.beside[rung.budget], row.speedups[rung.budget], row.standings.get(rung.budget)
+    sign = "" if speedup.bound == "=" else f"{speedup.bound} "
+    return [
+        row.entry,
+        rung_name(rung.budget),
+        "" if found.on_curve is None else f"{found.on_curve:.2f}x",
+        *("" if figure is None else f"{sign}{bounded(figure, speedup.bound)}x"
+          for figure in (found.time, found.tuning_inclusive)),
+        *("" if ratio is None else f"{ratio:.2f}" for ratio in (found.step, found.memory)),
+        ", ".join(standing.dominated_by) if standing else "",
+    ]  # fmt: skip
 
 
 def _loss(number: float | None) -> str:
@@ -93,10 +127,7 @@ def _grid(lines: list[list[str]], names: tuple[str, ...], format: str) -> str:
     """Return the table without the columns that are empty throughout."""
     kept = [i for i in range(len(names)) if any(line[i] for line in lines)]
     cells = [[_one_line(line[i], format) for i in kept] for line in lines]
-    align = [
-        "right" if names[i] in ("charged tokens", "seeds", "mean loss", "s.d.", "speedup", "by fit") else "left"
-        for i in kept
-    ]
+    align = ["left" if names[i] in TO_THE_LEFT else "right" for i in kept]
     table: str = tabulate(cells, [names[i] for i in kept], tablefmt=format, disable_numparse=True, colalign=align)
     return table
 

@@ -3,10 +3,10 @@
 import math
 
 from bench.score.board import Board, Row, Rung
+from bench.score.scorer import mean_correlation
 from bench.score.speedup import Speedup
+from bench.score.statistics import LEVEL
 from bench.task import Task, rung_name
-
-MOST_TAU = 0.05  # of ln speedup (protocol B)
 
 
 def heading(board: Board) -> str:
@@ -53,7 +53,8 @@ def sentence(board: Board, row: Row, task: Task) -> str:
         "transfer": "its values are the reference's, not tuned for it; ",
     }.get(board.track, "")
     blurred = "this rung is unstable and not ranked; " if budget in board.unstable else ""
-    return f"{said}; {track}{blurred}nothing is claimed beyond these rungs."
+    twin = f"it is {row.placebo_of} tuned again, a placebo; " if row.placebo_of else ""
+    return f"{said}; {twin}{track}{blurred}nothing is claimed beyond these rungs."
 
 
 def _than(speedup: Speedup) -> str:
@@ -69,7 +70,7 @@ def _needed(speedup: Speedup) -> str:
     if speedup.no_interval is not None:
         said = f"no interval: {speedup.no_interval}"
     else:
-        said = f"95% interval {interval(ends[0], ends[1])}"
+        said = f"{percent(speedup.level)} interval {interval(ends[0], ends[1])}"
         if not speedup.beats_reference and (speedup.high is None or speedup.high >= 1):
             said += ", which includes 1"
     bound = {">=": "<=", "<=": ">=", "=": "="}[speedup.bound] if turned else speedup.bound
@@ -107,9 +108,47 @@ def notes(board: Board) -> list[str]:
         found.append(f"no interval is given: {board.no_interval}")
     elif board.track == "tuned" and board.tau is None:
         found.append("tuning noise is not in these intervals: none was given for this task")
-    if board.tau is not None and board.tau > MOST_TAU:
-        found.append(f"tuning noise {board.tau:.3f} is above {MOST_TAU}: nothing on this board is ranked")
+    elif board.tau is not None:
+        df = f"{board.tau_df} degrees of freedom"
+        found.append(f"tuning noise {board.tau:.3f} of ln speedup ({df}) is in these intervals")
+    if board.not_ranked is not None and board.tau is not None:
+        found.append(f"nothing on this board is ranked: {board.not_ranked}")
+    found += [f"this build fails: {why}" for why in board.failing]
+    return found + _of_looks(board) + _of_seeds_and_text(board)
+
+
+def _of_looks(board: Board) -> list[str]:
+    """Say which entries' seeds were looked at before more were added (protocol D)."""
+    levels = {row.entry: max(found.level for found in row.speedups.values()) for row in board.rows if row.speedups}
+    return [
+        f"{entry}: seeds were looked at before, and it is tested at {level:g}"
+        for entry, level in sorted(levels.items())
+        if level < LEVEL
+    ]
+
+
+def _of_seeds_and_text(board: Board) -> list[str]:
+    """Say what pairing by seed obtained, and what part of the error is the validation text's."""
+    found = []
+    paired = mean_correlation(board.rows)
+    if paired is not None:
+        found.append(
+            f"paired by seed, losses correlate by {paired:.2f} with the reference's; the margin does not lean on it"
+        )
+    largest = max(
+        (standing.text_error or 0.0 for row in board.rows for standing in row.standings.values()), default=0.0
+    )
+    if largest > 0:
+        found.append(
+            "from the validation text alone, a difference from the leader has a standard error of at most "
+            f"{largest:.4f} nats; it is not in the intervals"
+        )
     return found
+
+
+def percent(level: float) -> str:
+    """Return 95% for 0.05."""
+    return f"{100 * (1 - level):g}%"
 
 
 def _short(number: float) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.pages.build import LIST, pages, write_site
+from bench.pages.views import shown_rows
 
 VOID = {"meta", "link", "br", "img", "hr", "input", "wbr"}
 
@@ -186,6 +187,21 @@ def test_a_name_that_is_no_file_name_is_refused(material, sources, make_record):
         bad = dataclasses.replace(material, records=(make_record(inputs={"entry": name}),), boards=())
         with pytest.raises(BenchError, match="cannot be the name of a page"):
             pages(bad, sources)
+
+
+def test_a_placebo_has_a_page_by_its_own_name(material, sources, make_record):
+    placebo = make_record(inputs={"entry": "quick@1"})
+    made = pages(dataclasses.replace(material, records=(placebo,), boards=()), sources)
+    assert "quick@1" in Page(made["entries/quick@1.html"]).text
+    assert 'href="../entries/quick@1.html"' in made[f"runs/{placebo.run_id}.html"]
+
+
+def test_a_ranked_board_stands_in_order_with_controls_and_then_placebos_last(material):
+    board = material.boards[0]
+    rows = [dataclasses.replace(board.rows[0], entry=entry, placebo_of=twin)
+            for entry, twin in (("b", None), ("a", None), ("b@1", "b"))]  # fmt: skip
+    shown = shown_rows(dataclasses.replace(board, rows=tuple(reversed(rows))), material)
+    assert [row.entry for row in shown] == ["a", "b", "b@1"]
 
 
 def test_the_folder_holds_the_site_and_only_what_changed_is_written(tmp_path):

@@ -184,7 +184,7 @@ def test_order_of_records_changes_nothing(task, ladder, make_runs):
     assert board_of(rows, task) == board_of(rows[::-1], task)
 
 
-names = st.sampled_from(["adamw-ref", "muon", "sgd"])
+names = st.sampled_from(["adamw-ref", "muon", "sgd", "muon@1", "muon@2"])
 losses = st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True), st.floats(2, 6), st.just(3.0))
 
 

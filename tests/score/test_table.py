@@ -91,6 +91,26 @@ def test_signs_of_the_format_are_escaped(board, task):
     assert r"sgd\_|slow" in render(board, task, "latex")
 
 
+def test_tie_groups_and_the_first_are_columns_where_entries_are_told_apart(task, ladder, make_runs, board):
+    lines = render(board, task).splitlines()
+    header = next(line for line in lines if line.startswith("entry"))
+    assert "tie" in header and "P(first)" in header
+    muon = next(line for line in lines if line.startswith("muon"))
+    assert muon.split()[8:11] == ["1.96x", "a", "1.00"]
+    alone = make_board(ladder + make_runs("muon", {1.0: [3.409, 3.41]}), task, "adamw-ref")
+    assert "P(first)" not in render(alone, task) and "tie" not in render(alone, task).split("On smoke")[0]
+
+
+def test_tables_of_one_pass_fit_a_hundred_columns(task, ladder, make_runs):
+    entries = [row for number in range(12) for row in make_runs(
+        f"entry-no-{number:02}", {1.0: [3.53 - number / 500 + d for d in (-0.002, 0.0, 0.002)]})]  # fmt: skip
+    board = make_board([row._replace(epochs=0.5) for row in ladder + entries], task, "adamw-ref")
+    assert max(len(row.standings[1.0].letters) for row in board.rows) > 1
+    for line in render(board, task).splitlines():
+        if not line.startswith(("smoke,", "On smoke", "note:")):
+            assert len(line) <= 100, line
+
+
 def test_an_unknown_format_names_the_known(board, task):
     with pytest.raises(BenchError, match="did you mean latex"):
         render(board, task, "latx")

@@ -1,0 +1,280 @@
+"""A plan carried out: its trials into the ledger, the tuned values written, its ladder into records. It goes on from
+whatever is there: the ledger's lines, the records of its runs, the checkpoints of those under way."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from filelock import FileLock, Timeout
+
+from bench.claims import DECAY, without_decay
+from bench.entry import Entry, Value
+from bench.errors import BenchError
+from bench.index import IndexRow, load_index
+from bench.jobs import Job, make, pilot, read_sizes, steps_of
+from bench.ledger import Trial, TrialRun, append, ledger_path, read_ledger
+from bench.plan import Plan, read_plan
+from bench.record import Track, read_record
+from bench.setting import Places
+from bench.task import Task, rung_name
+from bench.tuned import Cost, Tuned, read_tuned, tuned_path, write_tuned
+from bench.tuning import FACTOR, Configuration, state_of
+
+
+class Engine(Protocol):
+    def map(self, function: Callable[[Job], Path], jobs: Sequence[Job]) -> Iterator[tuple[int, Path]]:
+        """Yield (place of the job, result) as jobs end, in any order; each is done once."""
+        ...
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where a plan's parts lie."""
+
+    task: Path
+    entry: Path
+    yardstick: Path  # TOML of the task's reference
+    plans: Path
+    ledgers: Path
+    places: Places  # its records are the published ones; trials leave theirs in the work folder
+
+
+@dataclass
+class Stand:
+    """How far a plan is, for whoever looks on."""
+
+    done: int = 0
+    waiting: int = 0
+    done_tokens: float = 0.0
+    waiting_tokens: float = 0.0
+    stage: str = ""
+    best: float | None = None
+    last: str = ""
+    failures: list[str] = field(default_factory=list)
+
+
+class Conductor:
+    """Carries out one plan with one engine; report is called after every run."""
+
+    def __init__(
+        self, plan: Plan, task: Task, paths: Paths, engine: Engine, report: Callable[[Stand], None] = lambda stand: None
+    ) -> None:
+        self.plan, self.task, self.paths, self.engine, self.report = plan, task, paths, engine, report
+        self.stand = Stand()
+        self.ledger = ledger_path(paths.ledgers, plan)
+        _check(plan, task, Entry(paths.entry))
+
+    def evaluate(self) -> None:
+        """Do all that is left of the plan: tune, then run the ladder of every track."""
+        with self._claimed():
+            self._tune()
+            self._ladder()
+
+    def tune(self) -> None:
+        with self._claimed():
+            self._tune()
+
+    def ladder(self) -> None:
+        with self._claimed():
+            if state_of(self.plan, steps_of(self.task), self._trials(), str(self.ledger)).tuned is None:
+                raise BenchError(f"{self.plan.entry} is not tuned on {self.plan.task}", "bench tune comes first")
+            self._ladder()
+
+    def _claimed(self) -> FileLock:
+        """Take the plan for this process: two engines on one plan would both append to its ledger."""
+        path = self.paths.places.work / "plans" / f"{self.plan.digest[:16]}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise BenchError(f"the plan {self.plan.digest[:16]} is being carried out by another process") from None
+        return lock
+
+    def _trials(self) -> list[Trial]:
+        return read_ledger(self.ledger, self.plan)
+
+    def _tune(self) -> None:
+        steps = steps_of(self.task)
+        while True:
+            trials = self._trials()
+            state = state_of(self.plan, steps, trials, str(self.ledger))
+            if state.tuned is not None:
+                break
+            self._run_trials(state.waiting, trials)
+        self._write_tuned(state.tuned, trials)
+
+    def _run_trials(self, waiting: Sequence[Configuration], trials: list[Trial]) -> None:
+        """Run a batch and append its trials in their order, each as soon as those before it are there."""
+        seeds = self.plan.tuning.seeds
+        jobs = [self._trial_job(wanted, seed) for wanted in waiting for seed in seeds]
+        self._expect(waiting[0].stage, jobs)
+        ended: dict[int, TrialRun] = {}
+        written = 0
+        for place, path in self.engine.map(make, jobs):
+            ended[place] = _trial_run(path)
+            self._ran(jobs[place], ended[place].outcome, ended[place].select_loss)
+            while written < len(waiting) and all(written * len(seeds) + i in ended for i in range(len(seeds))):
+                wanted = waiting[written]
+                runs = tuple(ended[written * len(seeds) + i] for i in range(len(seeds)))
+                trials.append(append(self.ledger, self.plan, trials, wanted.stage, wanted.rung, wanted.values, runs))
+                written += 1
+
+    def _trial_job(self, wanted: Configuration, seed: int) -> Job:
+        trials = Places(self.paths.places.data, self.paths.places.work, self.paths.places.work / "trials")
+        if wanted.stage != "transfer":
+            return self._job("tuned", wanted.rung, seed, wanted.values, trials)
+        factor = wanted.values[FACTOR]
+        assert isinstance(factor, float)
+        return self._transfer_job(wanted.rung, seed, trials, factor)
+
+    def _write_tuned(self, tuned: dict[float, dict[str, Value]], trials: list[Trial]) -> None:
+        runs = [run for trial in trials for run in trial.runs]
+        cost = Cost(
+            trials=len(trials),
+            charged_tokens=sum(run.charged_tokens for run in runs),
+            train_seconds=round(sum(run.train_seconds for run in runs), 1),
+        )
+        transfer = {}
+        if "transfer" in self.plan.tracks:
+            jobs = {rung: self._transfer_job(rung, 0, self.paths.places) for rung in sorted(self.plan.ladder)}
+            for rung, job in jobs.items():
+                scales = {f"transfer.{name}": value for name, value in (job.transfer or {}).items()}
+                transfer[rung_name(rung)] = {**job.values, **scales}
+        write_tuned(
+            tuned_path(self.paths.entry, self.plan.task, self.plan.entry),
+            Tuned(
+                plan=self.plan.digest, ledger=trials[-1].digest, cost=cost,
+                tuned={"bf16": {rung_name(rung): values for rung, values in sorted(tuned.items())}},
+                transfer={"bf16": transfer} if transfer else {},
+            ),
+        )  # fmt: skip
+
+    def _ladder(self) -> None:
+        tuned = self._tuned(self.paths.entry, self.plan.entry)
+        jobs = [
+            self._job("tuned", rung, seed, tuned.at(rung), self.paths.places)
+            if track == "tuned"
+            else self._transfer_job(rung, seed, self.paths.places)
+            for track in self.plan.tracks
+            for rung, seeds in sorted(self.plan.ladder.items())
+            for seed in seeds
+        ]
+        done = {_key(row.track, row.budget, row.seed) for row in self._records()}
+        jobs = [job for job in jobs if _key(job.track, job.rung, job.seed) not in done]
+        self._expect("ladder", jobs)
+        for place, path in self.engine.map(make, jobs):
+            record = read_record(path)
+            self._ran(jobs[place], record.outcome, record.score_loss)
+
+    def _records(self) -> list[IndexRow]:
+        """Return the plan's records that stand, whichever version of the harness made them."""
+        folder = self.paths.places.records / self.plan.task / self.plan.digest[:16]
+        rows = load_index([folder], None) if folder.exists() else []
+        for row in rows:
+            if row.entry_digest != self.plan.entry_digest or row.task_digest != self.plan.task_digest:
+                raise BenchError(f"{row.path}: is not of this plan", "remove it, or restore the plan's folder")
+        return rows
+
+    def _tuned(self, entry: Path, name: str) -> Tuned:
+        found = read_tuned(entry, self.plan.task, name)
+        if found is None:
+            raise BenchError(
+                f"{name} has no tuned values on {self.plan.task}", f"bench tune tasks/{self.plan.task}.toml"
+            )
+        return found
+
+    def _yardstick(self, rung: float) -> dict[str, Value]:
+        found = self._tuned(self.paths.yardstick, self.paths.yardstick.stem)
+        if found.plan != self.plan.yardstick:
+            raise BenchError(
+                f"the yardstick was tuned anew (plan {found.plan[:16]}) after this plan was written",
+                "write a new plan: bench plan",
+            )
+        return found.at(rung)
+
+    def _job(self, track: Track, rung: float, seed: int, values: dict[str, Value], places: Places) -> Job:
+        return Job(
+            task=self.paths.task, entry=self.paths.entry, name=self.plan.entry, values=values, rung=rung, seed=seed,
+            track=track, mode="bf16", plan=self.plan.digest, machine_kind=self.plan.machine_kind, places=places,
+            rest=None if self.plan.yardstick is None else rest_of(self._yardstick(rung)),
+        )  # fmt: skip
+
+    def _transfer_job(self, rung: float, seed: int, places: Places, factor: float = 1.0) -> Job:
+        """Return a run at the yardstick's learning rate, warm-up and decay, the updates scaled by what pilots found."""
+        theirs = self._yardstick(rung)
+        lent = {name: theirs[name] for name in ("lr", "warmup_fraction")}
+        own = {**self.plan.fixed, **{name: space.default for name, space in self.plan.space.items()}}
+        values = without_decay({**own, **lent})
+        decay = {DECAY: _number(theirs[DECAY])}
+        pilots = [
+            self._job("transfer", rung, self.plan.tuning.seeds[0], values, places),
+            Job(
+                task=self.paths.task, entry=self.paths.yardstick, name=self.paths.yardstick.stem, values=theirs,
+                rung=rung, seed=self.plan.tuning.seeds[0], track="transfer", mode="bf16", plan=self.plan.digest,
+                machine_kind=self.plan.machine_kind, places=places,
+            ),
+        ]  # fmt: skip
+        pilots = [Job(**{**vars(job), "transfer": decay}) for job in pilots]
+        sizes = {place: read_sizes(path) for place, path in self.engine.map(pilot, pilots)}
+        scales = {shape: float(f"{sizes[1][shape] / size:.6g}") for shape, size in sizes[0].items() if size > 0}
+        job = self._job("transfer", rung, seed, {**values, "lr": _number(values["lr"]) * factor}, places)
+        return Job(**{**vars(job), "transfer": {**decay, **scales}})
+
+    def _expect(self, stage: str, jobs: Sequence[Job]) -> None:
+        self.stand.stage, self.stand.waiting = stage, len(jobs)
+        self.stand.waiting_tokens = float(sum(self.task.tokens(job.rung) for job in jobs))
+        self.report(self.stand)
+
+    def _ran(self, job: Job, outcome: str, loss: float | None) -> None:
+        stand, tokens = self.stand, float(self.task.tokens(job.rung))
+        stand.done, stand.waiting = stand.done + 1, stand.waiting - 1
+        stand.done_tokens, stand.waiting_tokens = stand.done_tokens + tokens, stand.waiting_tokens - tokens
+        stand.last = f"{job}: {outcome}" + ("" if loss is None else f" {loss:.4f}")
+        if outcome != "finished":
+            stand.failures.append(stand.last)
+        elif job.rung == self.plan.tuning.rung and loss is not None:
+            stand.best = loss if stand.best is None else min(stand.best, loss)
+        self.report(stand)
+
+
+def rest_of(values: dict[str, Value]) -> dict[str, float]:
+    """Return what hybrids train the unclaimed with: the yardstick's values for the rest."""
+    numbers = {name: _number(values[name]) for name in ("lr", "beta1", "beta2", "eps", DECAY)}
+    return {**numbers, "lr": numbers["lr"] * _number(values.get("rest_lr_factor", 1.0))}
+
+
+def newest_yardstick(entry: Path, task: str, plans: Path) -> Plan | None:
+    """Return the plan that the yardstick's tuned values stand by, or None where it has none on the task."""
+    tuned = read_tuned(entry, task, entry.stem)
+    if tuned is None:
+        return None
+    path = plans / task / f"{entry.stem}-{tuned.plan[:16]}.json"
+    return read_plan(path)
+
+
+def _check(plan: Plan, task: Task, entry: Entry) -> None:
+    for what, now, then in (("task", task.digest, plan.task_digest), ("entry", entry.digest, plan.entry_digest)):
+        if now != then:
+            raise BenchError(
+                f"the {what} has changed since the plan {plan.digest[:16]} was written",
+                "check out the version the plan was written with, or write a new plan",
+            )
+
+
+def _trial_run(path: Path) -> TrialRun:
+    record = read_record(path)
+    return TrialRun(
+        seed=record.inputs.seed, run_id=record.run_id, outcome=record.outcome, select_loss=record.select_loss,
+        charged_tokens=record.charged_tokens, train_seconds=record.cost.train_seconds, loss_chain=record.chains.loss,
+    )  # fmt: skip
+
+
+def _key(track: str, rung: float, seed: int) -> tuple[str, float, int]:
+    return track, rung, seed
+
+
+def _number(value: Value) -> float:
+    assert isinstance(value, float | int)
+    return float(value)

@@ -1,0 +1,1 @@
+"""Engines: each maps a function over jobs on some set of machines, and yields what is done as it is done."""

@@ -1,0 +1,106 @@
+"""Jobs: what a plan asks to be run, as plain data that travels to a worker, and what the worker does with it."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.assemble import Request, Transfer, assemble, rescaling
+from bench.clock import Clock
+from bench.digest import digest_of
+from bench.entry import Entry, Value
+from bench.errors import BenchError
+from bench.plan import PLACEBO
+from bench.record import Track, write_atomically
+from bench.run import run, warm_up
+from bench.setting import Places, Setting, Watch, settle
+from bench.spec import Spec, read_json
+from bench.task import Rest, Task, read_task, rung_name
+from bench.train import Progress, train
+
+PILOT_STEPS = 100
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a plan. Its results do not depend on where it is done."""
+
+    task: Path
+    entry: Path
+    name: str  # the entry's, with its number where it is a placebo
+    values: dict[str, Value]
+    rung: float
+    seed: int
+    track: Track
+    mode: str
+    plan: str
+    machine_kind: str
+    places: Places
+    rest: dict[str, float] | None = None
+    transfer: Transfer | None = None
+
+    def __str__(self) -> str:
+        return f"{self.task.stem} {self.name} {self.track} {rung_name(self.rung)} seed {self.seed}"
+
+
+Report = Callable[[int, int, float], None]  # (steps done, steps, loss)
+_task = functools.lru_cache(read_task)
+_entry = functools.lru_cache(Entry)
+
+
+def request_of(job: Job) -> Request:
+    task, entry = _task(job.task), _entry(job.entry)
+    return Request(
+        job.task.stem, task, entry, job.values, job.mode, job.rung, job.track, job.seed, job.plan,
+        rest=Rest(**job.rest) if job.rest else None, transfer=job.transfer,
+        placebo=job.name.partition(PLACEBO)[2] or None,
+    )  # fmt: skip
+
+
+def make(job: Job, report: Report = lambda step, steps, loss: None) -> Path:
+    """Make the job's record and return its path, going on where a worker that died left it."""
+    request = request_of(job)
+    _settled(request, job)
+    watch = Watch(progress=lambda now, steps, batch_tokens: report(now.step, steps, now.losses[-1]))
+    return run(request, job.places, watch)
+
+
+def _settled(request: Request, job: Job) -> Setting:
+    setting = settle(request, Watch())
+    if setting.machine.kind != job.machine_kind:
+        raise BenchError(
+            f"{job}: this worker's machine kind is {setting.machine.kind[:12]}, the plan's {job.machine_kind[:12]}",
+            "a plan's runs are made on one kind of machine, with one environment; write a plan for this one",
+        )
+    return setting
+
+
+class Sizes(Spec):
+    """What a pilot measured: the root mean square of an update over lr, by the matrices' shape."""
+
+    sizes: dict[str, float]
+
+
+def pilot(job: Job, report: Report = lambda step, steps, loss: None) -> Path:
+    """Measure the sizes of the job's unscaled updates over its first steps, once, and return the file with them."""
+    request = request_of(job)
+    setting = _settled(request, job)
+    path = job.places.work / "pilots" / f"{digest_of(setting.inputs.model_dump(mode='json'))}.json"
+    if path.exists():
+        return path
+    steps = min(PILOT_STEPS, request.task.steps(request.budget))
+    assembly = assemble(request, job.places.data, setting.hardware, steps)
+    measure = rescaling(request, assembly.entry_optimizers, assembly.roles)
+    parts = assembly.parts.__class__(**{**vars(assembly.parts), "around_step": measure.measured})
+    warm_up(assembly)
+    train(parts, assembly.course, Progress(), Clock(), lambda must: None, lambda now: None)
+    write_atomically(path, Sizes(sizes=measure.mean_sizes()).model_dump_json().encode())
+    return path
+
+
+def read_sizes(path: Path) -> dict[str, float]:
+    return read_json(path, Sizes).sizes
+
+
+def steps_of(task: Task) -> dict[float, int]:
+    return {rung: task.steps(rung) for rung in task.budget.rungs}

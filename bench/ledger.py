@@ -1,0 +1,106 @@
+"""The ledger: every tuning trial of a plan, failed ones too, one JSON line each, chained by digest, append-only."""
+
+import json
+import os
+from pathlib import Path
+from typing import Literal
+
+from bench.digest import digest_of
+from bench.entry import Value
+from bench.errors import BenchError
+from bench.plan import Plan
+from bench.record import Digest, Loss, Outcome
+from bench.spec import Spec, parse_json, read_text, validate
+
+Stage = Literal["sweep", "sobol", "refine", "rung", "transfer"]
+
+
+class TrialRun(Spec):
+    """One seed of a trial."""
+
+    seed: int
+    run_id: Digest
+    outcome: Outcome
+    select_loss: Loss  # nats per token on the selecting half: what tuning is judged by
+    charged_tokens: float
+    train_seconds: float
+    loss_chain: Digest | None
+
+
+class Trial(Spec):
+    """One line. Its stage, rung and values are what the plan asks for at this place, or the ledger is refused."""
+
+    number: int
+    stage: Stage
+    rung: float
+    values: dict[str, Value]
+    runs: tuple[TrialRun, ...]
+    before: Digest  # of the line before; of the plan for the first
+    digest: Digest  # of all of the above
+
+    @property
+    def loss(self) -> float | None:
+        """The mean selecting loss over seeds; None where a seed did not finish."""
+        losses = [run.select_loss for run in self.runs if run.outcome == "finished"]
+        finished = [loss for loss in losses if loss is not None]
+        return sum(finished) / len(finished) if len(finished) == len(self.runs) else None
+
+
+def ledger_path(folder: Path, plan: Plan) -> Path:
+    return folder / plan.task / f"{plan.entry}-{plan.digest[:16]}.jsonl"
+
+
+def read_ledger(path: Path, plan: Plan) -> list[Trial]:
+    """Return the trials; a line removed, reordered or edited is refused. Whether they are the plan's is for tuning.
+
+    A last line cut short by a kill was never appended: it is dropped when the next one is written.
+    """
+    if not path.exists():
+        return []
+    lines = read_text(path).split("\n")[:-1]
+    trials: list[Trial] = []
+    for number, line in enumerate(lines):
+        where = f"{path}: line {number + 1}"
+        trial = validate(parse_json(line, where), Trial, where)
+        bare = {name: value for name, value in json.loads(line).items() if name != "digest"}
+        before = trials[-1].digest if trials else plan.digest
+        if trial.digest != digest_of(bare) or trial.before != before or trial.number != number:
+            raise BenchError(
+                f"{where}: the chain is broken here: a line was edited, moved or removed",
+                "a ledger is only ever appended to, by bench; restore it from version control",
+            )
+        trials.append(trial)
+    return trials
+
+
+def append(
+    path: Path, plan: Plan, trials: list[Trial], stage: Stage, rung: float, values: dict[str, Value],
+    runs: tuple[TrialRun, ...],
+) -> Trial:  # fmt: skip
+    """Write the next line, on disk before it counts, and return it."""
+    bare = {
+        "number": len(trials),
+        "stage": stage,
+        "rung": rung,
+        "values": values,
+        "runs": [run.model_dump(mode="json") for run in runs],
+        "before": trials[-1].digest if trials else plan.digest,
+    }
+    line = json.dumps({**bare, "digest": digest_of(bare)}, separators=(",", ":"), allow_nan=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        _drop_cut_line(file)
+        file.write(line.encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return Trial.model_validate_json(line)
+
+
+def _drop_cut_line(file) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    file.seek(0)
+    whole = file.read().rpartition(b"\n")
+    file.truncate(len(whole[0]) + len(whole[1]))
+
+
+def ledger_digest(trials: list[Trial]) -> str | None:
+    return trials[-1].digest if trials else None

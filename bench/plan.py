@@ -1,0 +1,148 @@
+"""A plan: all runs that a claim will rest on, written and digested before the first of them (protocol B and D)."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bench.digest import digest_of
+from bench.entry import WARMUP, Entry, Range
+from bench.errors import BenchError
+from bench.record import Digest, Track, write_atomically
+from bench.spec import Spec, read_json
+from bench.task import Task, rung_name
+
+SCHEMA = 1
+WARMUPS = (0.02, 0.1, 0.25, 0.5)  # fractions that every entry's search tries
+TUNING_SEEDS = 1000  # the first seed of tuning; scoring seeds lie below
+PLACEBO_SEEDS = 100  # between the tuning seeds of two placebos
+PLACEBO = "@"  # adamw@2 is the second further tuning of adamw
+LOOKS = 3  # at most (protocol D)
+
+
+class Tuning(Spec):
+    """How many trials are made, of what (protocol B)."""
+
+    rung: float  # where the search is made
+    sweep: int  # learning rates a factor 2 apart around the declared default
+    sobol: int  # points of a scrambled sequence over all dimensions
+    seeds: tuple[int, ...]  # each trial is run with every one
+    refined: tuple[float, ...]  # rungs at which every dimension is moved one step from the best; the yardstick's only
+    scramble: int  # 0, or which placebo
+
+
+class Plan(Spec):
+    schema_version: int = Field(alias="schema")
+    task: str
+    task_digest: Digest
+    entry: str  # with its number where it is a placebo
+    algorithm: str  # folder of the entry
+    entry_digest: Digest
+    machine_kind: Digest
+    fixed: dict[str, float | int | bool | str]
+    space: dict[str, Range]  # by hyperparameter, the learning rate first
+    warmups: tuple[float, ...]
+    declared_warmup: float
+    tuning: Tuning
+    rungs: dict[str, tuple[int, ...]]  # scoring seeds by rung, as "0.5x"
+    tracks: tuple[Track, ...]
+    modes: tuple[str, ...]
+    yardstick: Digest | None  # the plan whose tuned values the rest and the transfer track take; None for its own
+    after: Digest | None  # the plan that was looked at before this one was written
+    look: Annotated[int, Field(ge=1, le=LOOKS)]
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.model_dump(mode="json", by_alias=True))
+
+    @property
+    def twin(self) -> str:
+        """The entry's name on disk."""
+        return self.entry.partition(PLACEBO)[0]
+
+    @property
+    def ladder(self) -> dict[float, tuple[int, ...]]:
+        return {float(name.removesuffix("x")): seeds for name, seeds in self.rungs.items()}
+
+
+def make_plan(
+    task_name: str, task: Task, entry: Entry, machine_kind: str, yardstick: Plan | None, placebo: int = 0,
+    after: Plan | None = None, seeds: int = 3,
+) -> Plan:  # fmt: skip
+    """Return the plan of an entry, or of the yardstick, on a task, by the rules of the protocol and nothing else."""
+    if "lr" not in entry.facts.search:
+        raise BenchError(f"{entry.path}: a plan needs [search.lr]", "an entry that has no learning rate is not tuned")
+    own = entry.name == task.reference
+    if not own and yardstick is None:
+        raise BenchError(
+            f"{task_name}: the yardstick {task.reference} has no tuned values here",
+            f"tune it first: bench evaluate tasks/{task_name}.toml with the entry {task.reference}",
+        )
+    if after is not None and after.look == LOOKS:
+        raise BenchError(f"{task_name}: {entry.name} has had its {LOOKS} looks", "its next plan is of another version")
+    first = TUNING_SEEDS + placebo * PLACEBO_SEEDS
+    compared = task.budget.compared
+    rungs = {rung: 10 if rung == 1 else 5 for rung in task.budget.rungs} if own else dict.fromkeys(compared, seeds)
+    taken = max((seed for held in after.rungs.values() for seed in held), default=-1) + 1 if after else 0
+    tracks: tuple[Track, ...] = ("tuned", "transfer") if not own and entry.facts.transfer else ("tuned",)
+    return Plan(
+        schema=SCHEMA,
+        task=task_name,
+        task_digest=task.digest,
+        entry=f"{entry.name}{PLACEBO}{placebo}" if placebo else entry.name,
+        algorithm=entry.path.parent.name,
+        entry_digest=entry.digest,
+        machine_kind=machine_kind,
+        fixed=entry.facts.fixed,
+        space={name: entry.facts.search[name] for name in ("lr", *sorted(set(entry.facts.search) - {"lr"}))},
+        warmups=WARMUPS,
+        declared_warmup=entry.facts.schedule.warmup_fraction,
+        tuning=Tuning(
+            rung=compared[0],
+            sweep=6,
+            sobol=32 if own else 6,
+            seeds=(first, first + 1) if own else (first,),
+            refined=tuple(rung for rung in task.budget.rungs if rung <= compared[0]) if own else (),
+            scramble=placebo,
+        ),
+        rungs={rung_name(rung): tuple(range(taken, taken + count)) for rung, count in rungs.items()},
+        tracks=("tuned",) if placebo else tracks,
+        modes=("bf16",),
+        yardstick=None if yardstick is None else yardstick.digest,
+        after=None if after is None else after.digest,
+        look=1 if after is None else after.look + 1,
+    )
+
+
+def plan_path(folder: Path, plan: Plan) -> Path:
+    return folder / plan.task / f"{plan.entry}-{plan.digest[:16]}.json"
+
+
+def write_plan(folder: Path, plan: Plan) -> Path:
+    path = plan_path(folder, plan)
+    if not path.exists():
+        write_atomically(path, (plan.model_dump_json(indent=1, by_alias=True) + "\n").encode())
+    return path
+
+
+def read_plan(path: Path) -> Plan:
+    """Return the plan; one that was changed after it was written is refused."""
+    plan = read_json(path, Plan)
+    if not path.stem.endswith(plan.digest[:16]):
+        raise BenchError(
+            f"{path}: the plan was changed after it was written (its digest does not fit its name)",
+            "restore it from version control; a changed plan is a new one: bench plan",
+        )
+    return plan
+
+
+def find_plans(folder: Path, task: str, entry: str, status: Literal["newest", "all"] = "newest") -> list[Plan]:
+    """Return the plans of an entry on a task, the last look only or all of them, first look first."""
+    plans = [read_plan(path) for path in sorted((folder / task).glob(f"{entry}-*.json"))]
+    mine = sorted((plan for plan in plans if plan.entry == entry), key=lambda plan: plan.look)
+    return mine[-1:] if status == "newest" else mine
+
+
+def space_of(plan: Plan) -> tuple[str, ...]:
+    """Return the names of the search's dimensions: the learning rate, the others, the warm-up."""
+    return (*plan.space, WARMUP)

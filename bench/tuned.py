@@ -1,0 +1,57 @@
+"""Tuned values of an entry on a task: one TOML beside its code, written by bench, keyed by track, mode and rung."""
+
+import json
+from pathlib import Path
+
+from bench.entry import Value
+from bench.errors import BenchError
+from bench.record import Digest, write_atomically
+from bench.spec import Spec, read_toml
+from bench.task import rung_name
+
+
+class Cost(Spec):
+    """What the tuning cost."""
+
+    trials: int
+    charged_tokens: float
+    train_seconds: float
+
+
+class Tuned(Spec):
+    plan: Digest
+    ledger: Digest  # of its last line
+    cost: Cost
+    tuned: dict[str, dict[str, dict[str, Value]]]  # by mode and rung
+    transfer: dict[str, dict[str, dict[str, Value]]]  # with the harness's own values under dotted names
+
+    def at(self, rung: float, mode: str = "bf16") -> dict[str, Value]:
+        try:
+            return self.tuned[mode][rung_name(rung)]
+        except KeyError:
+            raise BenchError(f"no tuned values at {rung_name(rung)} in {mode}", "tune it: bench tune") from None
+
+
+def tuned_path(entry: Path, task: str, name: str) -> Path:
+    return entry.parent / "tuned" / task / f"{name}.toml"
+
+
+def read_tuned(entry: Path, task: str, name: str) -> Tuned | None:
+    """Return the entry's tuned values on a task, or None where it has none yet."""
+    path = tuned_path(entry, task, name)
+    return read_toml(path, Tuned) if path.exists() else None
+
+
+def write_tuned(path: Path, tuned: Tuned) -> None:
+    facts = tuned.model_dump(mode="json")
+    tables = [_pairs({name: facts[name] for name in ("plan", "ledger")}), ["[cost]", *_pairs(facts["cost"])]]
+    for track in ("tuned", "transfer"):
+        tables += [[f"[{track}]"]] * (not facts[track])
+        for mode, rungs in facts[track].items():
+            tables += [[f'[{track}.{mode}."{rung}"]', *_pairs(values)] for rung, values in rungs.items()]
+    write_atomically(path, ("\n\n".join("\n".join(table) for table in tables) + "\n").encode())
+
+
+def _pairs(table: dict[str, Value]) -> list[str]:
+    """Return TOML lines: its numbers, true, false and quoted text are JSON's."""
+    return [f"{json.dumps(name) if '.' in name else name} = {json.dumps(value)}" for name, value in table.items()]
