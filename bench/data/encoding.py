@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.data import synthetic
-from bench.data.corpus import mirror
+from bench.data.corpus import GAP, Batch, mirror
 from bench.digest import digest_of, digest_of_sources
 from bench.errors import BenchError
 from bench.task import HubText, SyntheticText
@@ -31,17 +31,17 @@ class Tokenizer:
     pack: Callable[[Sequence[Any]], Tokens]  # a batch of documents, in a row
 
 
-def packed(tokenizer: Tokenizer, batches: Iterable[Sequence[Any]]) -> Iterator[tuple[Tokens, int]]:
-    """Yield each batch's ids and its number of documents, in order; the next batches are packed meanwhile."""
+def packed(tokenizer: Tokenizer, batches: Iterable[Batch]) -> Iterator[tuple[Tokens, Batch]]:
+    """Yield each batch's ids beside it, in order; the next batches are packed meanwhile."""
     with ThreadPoolExecutor(AHEAD) as pool:
-        waiting: deque[tuple[Future[Tokens], int]] = deque()
+        waiting: deque[tuple[Future[Tokens], Batch]] = deque()
         for batch in batches:
-            waiting.append((pool.submit(tokenizer.pack, batch), len(batch)))
+            waiting.append((pool.submit(tokenizer.pack, batch.documents), batch))
             if len(waiting) > AHEAD:
-                ids, documents = waiting.popleft()
-                yield ids.result(), documents
-        for ids, documents in waiting:
-            yield ids.result(), documents
+                ids, first = waiting.popleft()
+                yield ids.result(), first
+        for ids, first in waiting:
+            yield ids.result(), first
 
 
 def tokenizer_of(data: HubText | SyntheticText) -> Tokenizer:
@@ -63,11 +63,10 @@ def _words(data: SyntheticText) -> Tokenizer:
 
 def _bytes() -> Tokenizer:
     end = 256
-    gap = b"\xff"  # a byte that UTF-8 never uses
 
     def pack(texts: Sequence[str]) -> Tokens:
-        ids = np.frombuffer(b"".join(text.encode() + gap for text in texts), np.uint8).astype(np.uint16)
-        ids[ids == gap[0]] = end
+        ids = np.frombuffer(b"".join(text.encode() + GAP for text in texts), np.uint8).astype(np.uint16)
+        ids[ids == GAP[0]] = end
         return ids
 
     return Tokenizer(end + 1, end, digest_of("bytes"), pack)

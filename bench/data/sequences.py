@@ -28,19 +28,14 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.tokens) // self.window
 
-    def shuffled(self, seed: int, first: int, count: int, rank: int = 0, ranks: int = 1) -> Integers:
-        """Return rank's part of sequences first..first+count-1 of the global order, a pure function of the arguments.
+    def shuffled(self, seed: int, first: int, count: int) -> Integers:
+        """Return sequences first..first+count-1 of the global order, a pure function of the arguments.
 
-        The order is a fresh permutation of all windows in each pass. Ranks hold consecutive equal parts: those of
-        all ranks, in a row, are what a single rank gets.
+        The order is a fresh permutation of all windows in each pass. It knows of no ranks: each reads the whole batch
+        and takes its part.
         """
-        if count % ranks:
-            raise BenchError(
-                f"{count} sequences cannot be dealt to {ranks} ranks equally", "choose a divisor of the batch"
-            )
-        assert 0 <= rank < ranks and first >= 0, (rank, ranks, first)
-        share = count // ranks
-        return self._gather(order(seed, first + rank * share, share, len(self)))
+        assert first >= 0, first
+        return self._gather(order(seed, first, count, len(self)))
 
     def in_order(self, first: int, count: int) -> Integers:
         """Return windows first..first+count-1 as they lie in the text."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.data.corpus import Split
+from bench.data.corpus import Batch, Changed, Source, Split
 from bench.data.encoding import Tokens
 from bench.errors import BenchError
 from bench.spec import Spec
@@ -32,6 +32,17 @@ class SplitFacts(Spec):
     tokens: int
     documents: int
     largest: int  # token id
+    sources: tuple[Source, ...] = ()  # none of a generated text
+
+
+class Mark(Spec):
+    """How far a split is on disk. Of its tokens, those beyond the closed shards lie in one that is still open."""
+
+    facts: SplitFacts
+    tail: str  # digest of the open shard's digests
+
+
+NOTHING = Mark(facts=SplitFacts(shards=(), tokens=0, documents=0, largest=0), tail=sha256().hexdigest())
 
 
 def sidecar_path(shard: Path) -> Path:
@@ -39,23 +50,27 @@ def sidecar_path(shard: Path) -> Path:
 
 
 class ShardWriter:
-    """Writes one split's shards into a folder; append runs of ids, then close."""
+    """Writes one split's shards into a folder; append runs of ids, then close. What a mark holds, a kill leaves."""
 
-    def __init__(self, folder: Path, split: Split, dtype: Dtype) -> None:
+    def __init__(self, folder: Path, split: Split, dtype: Dtype, mark: Mark = NOTHING) -> None:
+        """Begin where the mark was set; raise Changed where the folder does not hold what the mark says."""
         self.folder, self.split, self.dtype = folder, split, np.dtype(dtype)
-        self.shards: list[Shard] = []
-        self.tokens = self.documents = self.largest = 0
-        self._pending: list[bytes] = []  # less than a MiB, not yet written
+        self.facts = mark.facts  # of all that was appended, closed shards aside
+        self.shards = list(mark.facts.shards)
+        self._pending: list[bytes] = []  # less than a MiB, which a digest does not cover yet
         self._pending_bytes = 0
         self._file: Any = None
         self._digests = bytearray()
+        self._reopen(mark)
 
-    def append(self, ids: Tokens, documents: int) -> None:
-        if len(ids) == 0:
-            return
-        self.tokens += len(ids)
-        self.documents += documents
-        self.largest = max(self.largest, int(ids.max()))
+    def append(self, ids: Tokens, batch: Batch) -> None:
+        self.facts = SplitFacts(
+            shards=(),
+            tokens=self.facts.tokens + len(ids),
+            documents=self.facts.documents + len(batch.documents),
+            largest=max(self.facts.largest, int(ids.max(initial=0))),
+            sources=batch.sources,
+        )
         self._pending.append(ids.astype(self.dtype, copy=False).tobytes())
         self._pending_bytes += len(self._pending[-1])
         if self._pending_bytes >= MIB:
@@ -65,26 +80,66 @@ class ShardWriter:
                 self._write(data[start : start + MIB])
             self._pending, self._pending_bytes = [bytes(data[whole:])], len(data) - whole
 
+    def mark(self) -> Mark:
+        """Return how far the split is, with all of it on disk."""
+        rest = b"".join(self._pending)
+        if self._file is not None or rest:
+            place = self._open().tell()
+            self._file.write(rest)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.seek(place)  # the MiB will be written whole
+        return Mark(facts=self._facts(), tail=self._tail(rest))
+
     def close(self) -> SplitFacts:
         rest = b"".join(self._pending)
         if rest:
             self._write(memoryview(rest))
         self._end_shard()
-        return SplitFacts(shards=tuple(self.shards), tokens=self.tokens, documents=self.documents, largest=self.largest)
+        return self._facts()
 
     def discard(self) -> None:
         if self._file is not None:
             self._file.close()
 
+    def _facts(self) -> SplitFacts:
+        return self.facts.model_copy(update={"shards": tuple(self.shards)})
+
+    def _tail(self, rest: bytes) -> str:
+        return sha256(self._digests + (sha256(rest).digest() if rest else b"")).hexdigest()
+
+    def _reopen(self, mark: Mark) -> None:
+        check_sidecars(self.folder, self.dtype, mark.facts)
+        size = (mark.facts.tokens - sum(shard.tokens for shard in self.shards)) * self.dtype.itemsize
+        if size == 0:
+            return
+        path = self._path()
+        if not path.is_file() or path.stat().st_size < size:
+            raise Changed(f"{path} is cut short")
+        self._file = path.open("r+b")
+        self._file.truncate(size)  # the rest was written after the mark
+        for _ in range(size // MIB):
+            self._digests += sha256(self._file.read(MIB)).digest()
+        self._pending = [self._file.read()]
+        self._pending_bytes = len(self._pending[0])
+        self._file.seek(size - self._pending_bytes)
+        if self._tail(self._pending[0]) != mark.tail:
+            self.discard()
+            raise Changed(f"{path} was changed after it was written")
+
     def _path(self) -> Path:
         return self.folder / f"{self.split}-{len(self.shards):05d}.bin"
 
-    def _write(self, mib: memoryview) -> None:
+    def _open(self) -> Any:
         if self._file is None:
             self._file = self._path().open("wb")
-        self._file.write(mib)
+        return self._file
+
+    def _write(self, mib: memoryview) -> None:
+        file = self._open()
+        file.write(mib)
         self._digests += sha256(mib).digest()
-        if self._file.tell() >= SHARD_TOKENS * self.dtype.itemsize:
+        if file.tell() >= SHARD_TOKENS * self.dtype.itemsize:
             self._end_shard()
 
     def _end_shard(self) -> None:
@@ -104,6 +159,15 @@ def _finish(file: Any) -> None:
     file.flush()
     os.fsync(file.fileno())
     file.close()
+
+
+def check_sidecars(folder: Path, dtype: np.dtype[Any], facts: SplitFacts) -> None:
+    """Raise Changed where a closed shard is not whole; its tokens are checked when they are read."""
+    try:
+        for shard in facts.shards:
+            _OpenShard(folder / shard.name, dtype, shard).read_digests()
+    except BenchError as error:
+        raise Changed(error.what) from None
 
 
 class TokenSet:
@@ -162,6 +226,9 @@ class _OpenShard:
 
     @cached_property
     def _digests(self) -> bytes:
+        return self.read_digests()
+
+    def read_digests(self) -> bytes:
         sidecar = sidecar_path(self.path)
         try:
             digests = sidecar.read_bytes()

@@ -52,12 +52,14 @@ def language(data: SyntheticText) -> Language:
     return Language(frequency_W, followers_WK, weights_WK, ladder_WK)
 
 
-def documents(data: SyntheticText, split: Split) -> Iterator[Words]:
-    """Yield the split's documents as word ids, without the end token, whose id is data.words."""
+def documents(data: SyntheticText, split: Split, after: int = 0) -> Iterator[Words]:
+    """Yield the split's documents but the first so many, as word ids, without the end token, whose id is data.words."""
     count: int = getattr(data, f"{split}_documents")
     block = max(1, BLOCK_WORDS // data.document_words)
-    for number, start in enumerate(range(0, count, block)):
-        yield from _block(data, min(block, count - start), _generator(data, split, number))
+    for number in range(after // block, -(-count // block)):
+        start = number * block
+        made = _block(data, min(block, count - start), _generator(data, split, number))
+        yield from islice(made, max(0, after - start), None)
 
 
 def entropy_rate(data: SyntheticText) -> float:

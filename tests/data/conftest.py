@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.data.corpus import batches
 from bench.task import HubText, SyntheticText
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +52,14 @@ def hub_text(dataset, files, first=0, last=None, tokenizer="bytes") -> HubText:
 
 
 @pytest.fixture(scope="session")
+def texts_of() -> Callable[..., list[str]]:
+    def texts(data: HubText, split: str = "train") -> list[str]:
+        return [text for batch in batches(data, split) for text in batch.documents]
+
+    return texts
+
+
+@pytest.fixture(scope="session")
 def c4() -> Callable[..., HubText]:
     def spec(tokenizer: str = "bytes", first: int = 0, last: int = 1000) -> HubText:
         return hub_text("allenai/c4", [C4], first, last, tokenizer)
@@ -73,7 +82,7 @@ def generated() -> Callable[..., SyntheticText]:
 
 @pytest.fixture
 def elsewhere() -> Callable[..., subprocess.Popen]:
-    """Start Python code in a process of its own, with a pipe from it."""
+    """Start Python code in a process of its own, with pipes from it."""
     started = []
 
     def start(code: str, **environment: str) -> subprocess.Popen:

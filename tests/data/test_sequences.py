@@ -1,4 +1,4 @@
-"""The order of sequences is a function of the seed: the same for any calls, ranks and resumption."""
+"""The order of sequences is a function of the seed: the same for any calls and resumption."""
 
 import time
 
@@ -70,15 +70,6 @@ def test_any_cut_into_calls_gives_the_same_order(data):
     assert np.array_equal(np.concatenate(parts), whole)
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 8])
-def test_any_number_of_ranks_reads_the_same_batch(sequences, ranks):
-    first = len(sequences) - 10  # into the second pass
-    whole = sequences.shuffled(7, first, 24)
-    parts = [sequences.shuffled(7, first, 24, rank, ranks) for rank in range(ranks)]
-    assert {part.shape for part in parts} == {(24 // ranks, CONTEXT + 1)}
-    assert np.array_equal(np.concatenate(parts), whole)
-
-
 def test_a_pass_holds_each_window_of_the_text_once(sequences, tokens):
     count = len(sequences)
     shuffled = sequences.shuffled(0, count, count)  # the second pass
@@ -100,11 +91,6 @@ def test_resuming_deep_costs_nothing(sequences):
     deep = sequences.shuffled(0, 10**15, 8)
     assert time.perf_counter() - start < 0.5
     assert np.array_equal(deep, sequences.shuffled(0, 10**15 - 8, 16)[8:])
-
-
-def test_ranks_that_do_not_divide_a_batch_are_refused(sequences):
-    with pytest.raises(BenchError, match="8 sequences cannot be dealt to 3 ranks"):
-        sequences.shuffled(0, 0, 8, 0, 3)
 
 
 def test_a_text_shorter_than_one_window_is_refused(tokens):

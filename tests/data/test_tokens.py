@@ -1,17 +1,16 @@
-"""Token sets come back as they were encoded, whole or not at all, whoever is killed on the way."""
+"""Token sets come back as they were encoded, whole or not at all."""
 
 import gzip
 import json
-import signal
 
 import numpy as np
 import pytest
 
 from bench.data import shards
-from bench.data.corpus import documents
+from bench.data.corpus import BATCH_DOCUMENTS, Batch
 from bench.data.encoding import tokenizer_of
 from bench.data.shards import MIB, ShardWriter, TokenSet, sidecar_path
-from bench.data.tokens import BATCH_DOCUMENTS, prepare
+from bench.data.tokens import prepare
 from bench.errors import BenchError
 
 TEXTS = ["Hello", "", "é \U0001f600", "a\u0000b", "<|endoftext|>", "last \n"]
@@ -54,12 +53,12 @@ def test_the_c4_documents_are_485006_gpt2_tokens_and_1000_ends(mirror, c4, tmp_p
 
 
 @pytest.mark.parametrize(("name", "vocabulary", "end"), [("gpt2", 50257, 50256), ("t5-base", 32100, 1)])
-def test_hub_tokenizers_end_documents_and_nothing_else(mirror, c4, name, vocabulary, end):
+def test_hub_tokenizers_end_documents_and_nothing_else(mirror, c4, texts_of, name, vocabulary, end):
     from tokenizers import Tokenizer
 
     data = c4(name, last=50)
     tokenizer = tokenizer_of(data)
-    texts = [*documents(data, "train"), ""]
+    texts = [*texts_of(data), ""]
     ids = tokenizer.pack(texts)
     assert (tokenizer.vocabulary, tokenizer.end, ids.dtype) == (vocabulary, end, np.uint16)
     parts = [part[:-1].tolist() for part in np.split(ids, np.flatnonzero(ids == end) + 1)[:-1]]
@@ -75,7 +74,8 @@ def test_a_text_that_spells_the_end_token_out_does_not_end(mirror, c4):
 def test_large_vocabularies_take_four_bytes(generated, tmp_path):
     tokenizer = tokenizer_of(generated(words=70_000))
     writer = ShardWriter(tmp_path, "train", "<u4")
-    writer.append(tokenizer.pack([np.array([69_999, 5]), np.array([0])]), 2)
+    documents = [np.array([69_999, 5]), np.array([0])]
+    writer.append(tokenizer.pack(documents), Batch(documents))
     tokens = TokenSet(tmp_path, "<u4", writer.close())
     assert whole(tokens).dtype == np.uint32
     assert whole(tokens).tolist() == [69_999, 5, 70_000, 0, 70_000]
@@ -92,6 +92,35 @@ def test_a_second_call_opens_what_the_first_one_built(corpus, tmp_path):
     assert {split: tokens.digest for split, tokens in first.items()} == {
         split: tokens.digest for split, tokens in second.items()
     }
+
+
+def test_the_manifest_tells_what_was_read_of_each_file(corpus, tmp_path):
+    data = corpus(TEXTS[:4], TEXTS[4:], last=5)
+    manifest = json.loads((home_of_prepared(data, tmp_path) / "manifest.json").read_text())
+    for split in ("train", "select", "score"):
+        facts = manifest["splits"][split]
+        assert [(source["path"], source["documents"]) for source in facts["sources"]] == [
+            ("0.json.gz", 4),
+            ("1.json.gz", 1),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("tokenizer", "0" * 64, "its tokens are of a tokenizer 0000000000000000, and bytes is "),
+        ("format", 1, "it is of another text or format than its folder's name says"),
+        ("dtype", "<u4", "it is of another text or format than its folder's name says"),
+    ],
+)
+def test_a_manifest_of_other_tokens_than_the_folder_promises_is_one_line(corpus, tmp_path, key, value, says):
+    data = corpus(TEXTS)
+    manifest = home_of_prepared(data, tmp_path) / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), key: value}))
+    with pytest.raises(BenchError) as caught:
+        prepare(data, 257, tmp_path / "data")
+    assert caught.value.what.startswith(f"{manifest}: {says}")
+    assert caught.value.hint == f"delete the folder {manifest.parent} and run `bench data` again"
 
 
 def test_another_range_is_another_set(corpus, tmp_path):
@@ -204,69 +233,3 @@ def test_an_unknown_tokenizer_is_one_line(corpus, tmp_path):
     (tmp_path / "mirror" / "gtp2" / "tokenizer.json").write_text("{}")
     with pytest.raises(BenchError, match="cannot be loaded"):
         prepare(data, 257, tmp_path / "data")
-
-
-PREPARE = """
-import resource, sys, time
-from pathlib import Path
-from bench.data.tokens import prepare
-from bench.task import SyntheticText
-data = SyntheticText.model_validate_json({spec!r})
-def report(line):
-    print(line, flush=True)
-    {then}
-{first}
-try:
-    print("digest", prepare(data, 257, Path({folder!r}), report)["train"].digest)
-except Exception as error:
-    print(type(error).__name__, error)
-"""
-
-
-def code(data, folder, then="pass", first="pass") -> str:
-    return PREPARE.format(spec=data.model_dump_json(), folder=str(folder), then=then, first=first)
-
-
-def test_a_process_killed_while_building_leaves_nothing_that_is_taken_for_whole(generated, tmp_path, elsewhere):
-    data = generated()
-    process = elsewhere(code(data, tmp_path, then="time.sleep(60)"))
-    assert process.stdout.readline().startswith("train:")  # its train shards are written
-    process.send_signal(signal.SIGKILL)
-    process.wait(timeout=10)
-    (left,) = tmp_path.glob(".*.partial")
-    assert (left / "train-00000.bin").stat().st_size > 0
-    assert len(prepare(data, 257, tmp_path)["train"]) > 50_000
-    assert not list(tmp_path.glob(".*.partial"))
-
-
-def test_what_a_dead_builder_of_another_set_left_is_swept_up(generated, tmp_path):
-    left = tmp_path / ".0123456789abcdef.partial"
-    left.mkdir()
-    (left / "train-00000.bin").write_bytes(b"half")
-    prepare(generated(), 257, tmp_path)
-    assert not left.exists()
-
-
-def test_a_living_builder_is_not_swept_up(generated, tmp_path, elsewhere):
-    process = elsewhere(code(generated(language_seed=9), tmp_path, then="time.sleep(1)"))
-    assert process.stdout.readline().startswith("train:")
-    prepare(generated(), 257, tmp_path)
-    assert len(list(tmp_path.glob(".*.partial"))) == 1  # still at work
-    out, err = process.communicate(timeout=60)
-    assert "digest" in out, out + err
-
-
-def test_two_processes_at_once_make_one_whole_set(generated, tmp_path, elsewhere):
-    data = generated()
-    processes = [elsewhere(code(data, tmp_path, then="time.sleep(0.3)")) for _ in range(2)]
-    outputs = [process.communicate(timeout=60)[0].splitlines() for process in processes]
-    assert sorted(len(output) for output in outputs) == [1, 4], outputs  # only one built
-    assert outputs[0][-1] == outputs[1][-1] == f"digest {prepare(data, 257, tmp_path)['train'].digest}"
-    assert len([path for path in tmp_path.iterdir() if not path.name.startswith(".")]) == 1
-
-
-def test_a_full_disk_is_one_line_and_leaves_nothing_behind(generated, tmp_path, elsewhere):
-    full = "resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, 2**14))"  # larger files cannot be written
-    out, err = elsewhere(code(generated(), tmp_path, first=full)).communicate(timeout=60)
-    assert out.startswith(f"BenchError {tmp_path}: tokens cannot be written"), out + err
-    assert not [path for path in tmp_path.iterdir() if path.suffix != ".lock"]

@@ -12,10 +12,9 @@ from time import perf_counter
 
 from tokenizers import Tokenizer
 
-from bench.data.corpus import documents
+from bench.data.corpus import BATCH_DOCUMENTS, Batch, batches
 from bench.data.encoding import packed, tokenizer_of
 from bench.data.shards import ShardWriter
-from bench.data.tokens import BATCH_DOCUMENTS
 from bench.task import HubText
 
 ROUNDS = 9
@@ -39,18 +38,18 @@ def main() -> int:
         select=part,
         score=part,
     )
-    texts = list(documents(data, "train")) * COPIES
-    batches = [texts[i : i + BATCH_DOCUMENTS] for i in range(0, len(texts), BATCH_DOCUMENTS)]
+    texts = [text for batch in batches(data, "train") for text in batch.documents] * COPIES
+    parts = [texts[i : i + BATCH_DOCUMENTS] for i in range(0, len(texts), BATCH_DOCUMENTS)]
     plain, tokenizer = Tokenizer.from_file(f"{mirror}/gpt2/tokenizer.json"), tokenizer_of(data)
 
     def encode() -> int:
-        return sum(len(e) for batch in batches for e in plain.encode_batch(batch, add_special_tokens=False))
+        return sum(len(e) for part in parts for e in plain.encode_batch(part, add_special_tokens=False))
 
     def pack() -> int:
         with tempfile.TemporaryDirectory() as folder:
             writer = ShardWriter(Path(folder), "train", "<u2")
-            for ids, count in packed(tokenizer, batches):
-                writer.append(ids, count)
+            for ids, batch in packed(tokenizer, map(Batch, parts)):
+                writer.append(ids, batch)
             return writer.close().tokens
 
     rates: dict[str, list[float]] = {"encode_batch": [], "packing": []}
