@@ -8,6 +8,7 @@ from bench.errors import BenchError
 from bench.record import read_log, read_record
 from bench.spec import read_text
 from bench.task import read_task, rung_name
+from bench.versions import NAME, check_record, check_task, pins_of_record, pins_of_task, read_pins
 
 
 def lint_paths(paths: list[Path]) -> Iterator[str]:
@@ -25,8 +26,14 @@ def _lint_file(path: Path) -> str | None:
     if path.name.startswith(".") or "tuned" in path.parts:
         return None
     if path.suffix == ".json":
+        if path.name == NAME:
+            read_pins(path)
+            return "versions of tasks that have records"
         record = read_record(path)
         read_log(path, record)
+        pins = pins_of_record(path)
+        if pins is not None:
+            check_record(record.task, record.inputs.task_digest, read_pins(pins))
         return f"record of {record.entry} on {record.task} at {rung_name(record.inputs.budget)}: {record.outcome}"
     if path.suffix != ".toml":
         return None
@@ -34,6 +41,7 @@ def _lint_file(path: Path) -> str | None:
         entry = Entry(path)
         return f"entry, scope {entry.facts.scope}, {len(entry.facts.search)} searched, digest {entry.digest[:12]}"
     task = read_task(path)
+    check_task(path.stem, task, read_pins(pins_of_task(path)))
     flops = task.tokens(1.0) * task.flops_per_token
     return (f"task, version {task.version}, 1x is {task.tokens(1.0):,} tokens and {flops:.2g} operations, "
             f"digest {task.digest[:12]}")  # fmt: skip
