@@ -12,8 +12,8 @@ Kept by each layer:
     8             the norms' scales, fp32
 Run eagerly a GELU keeps 10 F, for its polynomial is six operations; LLaMA keeps 8 F, and 14 D more, for its norms keep
 their fp32 results and autocast makes a bf16 copy for each product. Once, for all layers: the last norm (6 D), bf16
-copies of the hidden matrices, and, compiled, the causal mask in bf16 (2 T). Checkpointing keeps 4 D of each layer (its
-fp32 input), and holds one layer in full while it is made again.
+copies of the hidden matrices. Checkpointing keeps 4 D of each layer (its fp32 input), and holds one layer in full while
+it is made again.
 """
 
 from dataclasses import asdict, dataclass
@@ -70,8 +70,7 @@ def _activations(task: Task, tokens: int, compiled: bool) -> int:
     layer = tokens * _layer_token(model, task.training.context, compiled) + BF16 * (
         task.matrix_parameters // model.layers
     )
-    masked = compiled and model.attention == "sdpa"  # transformers makes none where it can see that none is needed
-    once = tokens * (6 * model.width + (BF16 * task.training.context if masked else 0) + _logits(model, compiled))
+    once = tokens * (6 * model.width + _logits(model, compiled))
     if task.training.activation_checkpointing:
         return tokens * FP32 * model.width * model.layers + layer + once
     return model.layers * layer + once

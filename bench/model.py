@@ -10,13 +10,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.pytorch_utils import Conv1D
 
 from bench.task import Model
 
 LARGE_VOCABULARY = 8192  # above it the logits are made in pieces and made again in the backward pass
 PIECE_TOKENS = 1024
+
+# SDPA told "causal" instead of given a causal mask, which transformers builds under torch.compile: the mask costs
+# memory, and rules the flash kernel out.
+CAUSAL_SDPA = "causal-sdpa"
+AttentionInterface.register(CAUSAL_SDPA, sdpa_attention_forward)
+AttentionMaskInterface.register(CAUSAL_SDPA, lambda *args, **kwargs: None)
 
 
 def build_model(spec: Model, context: int, seed: int, activation_checkpointing: bool = False) -> PreTrainedModel:
@@ -38,7 +53,7 @@ def _random(spec: Model, context: int) -> PreTrainedModel:
     common = {
         "vocab_size": spec.padded_vocabulary,
         "tie_word_embeddings": spec.tied,
-        "attn_implementation": spec.attention,
+        "attn_implementation": CAUSAL_SDPA if spec.attention == "sdpa" else spec.attention,
         "use_cache": False,
         "bos_token_id": None,
         "eos_token_id": None,

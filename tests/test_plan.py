@@ -1,0 +1,150 @@
+"""Plans: what they hold by the rules of the protocol, and that nothing can be changed after they are written."""
+
+import json
+import shutil
+
+import pytest
+from planned import KIND, TASK, entry_at, plan_of, yardstick
+from small import ROOT
+
+from bench.entry import Entry
+from bench.errors import BenchError
+from bench.plan import (
+    TUNING_SEEDS,
+    WARMUPS,
+    Plan,
+    all_plans,
+    find_plans,
+    make_plan,
+    plan_path,
+    read_plan,
+    space_of,
+    write_plan,
+)
+
+
+def scoring_seeds(plan: Plan) -> set[int]:
+    return {seed for seeds in plan.rungs.values() for seed in seeds}
+
+
+def test_a_plan_is_written_once_and_read_back(tmp_path):
+    plan = plan_of("muon")
+    path = write_plan(tmp_path, plan)
+    assert path == plan_path(tmp_path, plan) and read_plan(path) == plan
+    assert json.loads(path.read_text())["schema"] == 1 and write_plan(tmp_path, plan) == path
+    assert path.parent.name == "nano" and path.stem == f"muon-{plan.digest[:16]}"
+
+
+def test_the_form_of_a_plan_does_not_change():
+    """Pinned: another digest of the same plan would orphan its ledger and its records."""
+    plan = plan_of("muon").model_copy(
+        update={"task_digest": "0" * 64, "entry_digest": "1" * 64, "yardstick": "2" * 64, "machine_kind": "3" * 64}
+    )
+    assert plan.digest == PINNED
+
+
+PINNED = ""
+
+
+def test_a_plan_changed_after_it_was_written_is_refused(tmp_path):
+    path = write_plan(tmp_path, plan_of("muon"))
+    path.write_text(path.read_text().replace('"sobol": 6', '"sobol": 12'))
+    with pytest.raises(BenchError, match="was changed after it was written"):
+        read_plan(path)
+    with pytest.raises(BenchError, match="was changed after it was written"):
+        all_plans(tmp_path, "nano")
+
+
+def test_entries_run_the_compared_rungs_and_the_yardstick_its_ladder():
+    own, entry = yardstick(), plan_of("muon")
+    assert set(own.ladder) == set(TASK.budget.rungs) and set(entry.ladder) == set(TASK.budget.compared)
+    assert {rung: len(seeds) for rung, seeds in own.ladder.items()}[1.0] == 10
+    assert {len(seeds) for rung, seeds in own.ladder.items() if rung != 1.0} == {5}
+    assert {len(seeds) for seeds in entry.ladder.values()} == {3}
+    assert own.tuning.rung == entry.tuning.rung == TASK.budget.compared[0]
+    assert own.yardstick is None and entry.yardstick == own.digest
+    assert own.tracks == ("tuned",) and entry.tracks == ("tuned", "transfer")
+    assert space_of(entry) == ("lr", "weight_decay", "warmup_fraction") and entry.warmups == WARMUPS
+
+
+@pytest.mark.parametrize("make", [yardstick, plan_of, lambda: plan_of("muon", 3)])
+def test_tuning_seeds_are_never_scoring_seeds(make):
+    plan = make()
+    assert not scoring_seeds(plan) & set(plan.tuning.seeds)
+    assert min(plan.tuning.seeds) >= TUNING_SEEDS > max(scoring_seeds(plan))
+
+
+def test_a_placebo_is_its_twin_with_another_scramble_and_other_tuning_seeds():
+    twin, placebos = plan_of("muon"), [plan_of("muon", number) for number in (1, 2, 3)]
+    seeds = [seed for plan in (twin, *placebos) for seed in plan.tuning.seeds]
+    assert len(set(seeds)) == len(seeds)
+    assert [plan.tuning.scramble for plan in (twin, *placebos)] == [0, 1, 2, 3]
+    for number, plan in enumerate(placebos, 1):
+        assert (plan.entry, plan.twin) == (f"muon@{number}", "muon")
+        changed = {"entry", "tuning", "tracks"}
+        assert plan.model_dump(exclude=changed) == twin.model_dump(exclude=changed) and plan.tracks == ("tuned",)
+        assert plan.tuning.sweep == twin.tuning.sweep and plan.tuning.sobol == twin.tuning.sobol
+
+
+def test_three_looks_at_most_and_their_seeds_are_disjoint(tmp_path):
+    looks = [plan_of("muon")]
+    for _ in range(2):
+        looks.append(plan_of("muon", after=looks[-1]))
+    assert [plan.look for plan in looks] == [1, 2, 3] and looks[2].after == looks[1].digest
+    seeds = [seed for plan in looks for seed in plan.ladder[1.0]]
+    assert seeds == list(range(9))
+    with pytest.raises(BenchError, match="muon has had its 3 looks"):
+        plan_of("muon", after=looks[2])
+    for plan in reversed(looks):
+        write_plan(tmp_path, plan)
+    assert find_plans(tmp_path, "nano", "muon") == looks[2:]
+    assert find_plans(tmp_path, "nano", "muon", "all") == looks == all_plans(tmp_path, "nano")
+
+
+def test_plans_of_names_that_begin_alike_are_told_apart(tmp_path):
+    for name in ("adamw", "adamw-hybrid"):
+        write_plan(tmp_path, plan_of(name))
+    write_plan(tmp_path, plan_of("adamw", 1))
+    assert [plan.entry for plan in find_plans(tmp_path, "nano", "adamw", "all")] == ["adamw"]
+    assert [plan.entry for plan in all_plans(tmp_path, "nano")] == ["adamw", "adamw-hybrid", "adamw@1"]
+    assert find_plans(tmp_path, "nano", "muon") == all_plans(tmp_path / "none", "nano") == []
+
+
+def test_a_plan_needs_a_yardstick_and_a_learning_rate():
+    with pytest.raises(BenchError, match="the yardstick adamw-ref has no tuned values here"):
+        make_plan("nano", TASK, entry_at("muon"), KIND, None)
+    with pytest.raises(BenchError, match=r"a plan needs \[search.lr\]"):
+        make_plan("nano", TASK, entry_at("frozen-hidden"), KIND, yardstick())
+
+
+def copied(folder, change) -> Entry:
+    home = shutil.copytree(ROOT / "baselines" / "adamw", folder / "adamw")
+    path = home / "adamw-ref.toml"
+    text = path.read_text()
+    path.write_text(change(text))
+    assert path.read_text() != text
+    return Entry(path)
+
+
+MISTAKES = {
+    "an empty range": (lambda t: t.replace("high    = 0.999", "high    = 0.9"), "range 0.9..0.9 is empty"),
+    "a default outside": (lambda t: t.replace("high    = 3e-2", "high    = 1e-3"), "default 0.003 lies outside"),
+    "a log range from 0": (lambda t: t.replace("low     = 0.125", "low     = 0"), "a log range cannot start at 0"),
+    "an unknown hyperparameter": (lambda t: t.replace("search.beta2", "search.beta3"), "hyperparameter beta2"),
+    "a warm-up to search": (lambda t: t.replace("search.beta2", "search.warmup_fraction"), "is the harness's"),
+    "a fixed one too": (lambda t: t.replace("beta1          = 0.9", "beta2 = 0.9"), "beta2 is both fixed and searched"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_space_that_cannot_be_searched_is_one_line(tmp_path, mistake):
+    change, said = MISTAKES[mistake]
+    with pytest.raises(BenchError, match=said) as caught:
+        copied(tmp_path, change)
+    assert "\n" not in caught.value.what
+
+
+def test_the_yardsticks_warm_up_is_one_of_those_searched(tmp_path):
+    odd = copied(tmp_path, lambda text: text.replace("warmup_fraction = 0.5", "warmup_fraction = 0.3"))
+    with pytest.raises(BenchError, match=r"warm-up 0\.3 is none of those searched"):
+        make_plan("nano", TASK, odd, KIND, None)
