@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from ranks import train_together
-from tiny import BATCH, CONTEXT, Tiny, batch_at, equal
+from tiny import BATCH, CONTEXT, DEVICE, Tiny, batch_at, equal
 
 from bench import checkpoint
 from bench.claims import claimed
@@ -96,7 +96,7 @@ def test_a_gradient_of_zeros_leaves_every_number_finite(entry):
 @every_entry
 def test_a_model_without_a_part_is_no_obstacle(entry):
     roles = Tiny(entry).roles
-    run = Run(8, 8 * BATCH * CONTEXT, BATCH * CONTEXT, torch.device("cpu"), torch.Generator())
+    run = Run(8, 8 * BATCH * CONTEXT, BATCH * CONTEXT, DEVICE, torch.Generator(DEVICE))
     for missing in ("hidden", "embedding", "vectors"):
         rest: Roles = replace(roles, **{missing: ()})
         module = entry.module()
@@ -151,7 +151,7 @@ def test_the_learning_rate_scales_the_step(entry):
         for optimizer in tiny.own:
             for group in optimizer.param_groups:
                 group["lr"] *= factor
-        sequence_losses(tiny.model, batch_at(0)).mean().backward()
+        sequence_losses(tiny.model, batch_at(0).to(DEVICE)).mean().backward()
         for optimizer in tiny.own:
             optimizer.step()
         moves.append(math.sqrt(sum((a - b).square().sum().item() for a, b in zip(before, tiny.bits(), strict=True))))

@@ -8,6 +8,7 @@ import torch
 from bench.claims import build_entry, build_rest, claimed
 from bench.clock import Clock
 from bench.entry import WARMUP, Entry
+from bench.machine import make_deterministic
 from bench.model import build_model, sequence_losses
 from bench.roles import Run, roles_of
 from bench.run import load_optimizer
@@ -19,6 +20,7 @@ TINY = Model(family="llama", layers=2, width=32, ffn=64, heads=2, vocabulary=16,
              attention="eager")  # fmt: skip
 REST = Rest(lr=1e-2, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.0)
 BATCH, CONTEXT, STEPS = 8, 16, 120
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # where the batteries run
 
 
 def batch_at(step: int) -> torch.Tensor:
@@ -35,12 +37,12 @@ class Tiny:
     """A tiny model with an entry's optimizers, trained by the one loop."""
 
     def __init__(self, entry: Entry, seed: int = 0, steps: int = STEPS, values: dict | None = None) -> None:
-        torch.set_num_threads(1)
-        self.model = build_model(TINY, CONTEXT, seed)
+        make_deterministic(threads=1)
+        self.model = build_model(TINY, CONTEXT, seed).to(DEVICE)
         self.roles = roles_of(self.model)
         self.values = entry.values(values or {})
-        self.generator = torch.Generator().manual_seed(seed)
-        run = Run(steps, steps * BATCH * CONTEXT, BATCH * CONTEXT, torch.device("cpu"), self.generator)
+        self.generator = torch.Generator(DEVICE).manual_seed(seed)
+        run = Run(steps, steps * BATCH * CONTEXT, BATCH * CONTEXT, DEVICE, self.generator)
         own = build_entry(entry, self.values, self.roles, run)
         self.own, self.optimizers = own, [*own, *build_rest(self.roles, claimed(own, self.roles), REST)]
         self.progress = Progress()
@@ -51,7 +53,7 @@ class Tiny:
             losses_of=lambda tokens: sequence_losses(self.model, tokens),
             batch_at=batch_at,
             curve_loss=lambda: 0.0,
-            device=torch.device("cpu"),
+            device=DEVICE,
         )
         warmup, kind = float(self.values[WARMUP]), entry.facts.schedule.kind
         self.course = Course(
