@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from bench.mode import read_mode
 from bench.model import build_model, sequence_losses, weights_digest
 from bench.record import Inputs, Machine, Track
 from bench.roles import Roles, Run, roles_of
-from bench.schedule import multiplier
+from bench.schedule import Kind, multiplier
 from bench.task import Rest, Task
 from bench.train import Course, Parts
 from bench.transfer import Rescaled
@@ -116,7 +116,7 @@ class Assembly:
     entry_optimizers: list[Optimizer]
     parts: Parts
     course: Course
-    schedule: Literal["decay", "constant"]
+    schedule: Kind
     generator: torch.Generator
     evaluation_weights: Callable[[], AbstractContextManager[Any]]
     evaluation_batch: int  # sequences

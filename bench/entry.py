@@ -39,7 +39,7 @@ class Range(Spec):
 
 
 class Schedule(Spec):
-    kind: Literal["decay", "constant"]  # constant: for schedule-free methods only
+    kind: Literal["decay", "constant", "cosine", "wsd"]  # constant: schedule-free methods; cosine, wsd: studies
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)]  # declared default
 
 
@@ -65,6 +65,8 @@ class Facts(Spec):
         both = sorted(set(self.fixed) & set(self.search))
         if both:
             raise ValueError(f"{both[0]} is both fixed and searched")
+        if self.schedule.kind in ("cosine", "wsd") and not self.control:
+            raise ValueError(f"schedule.kind {self.schedule.kind} is for controls: entries decay linearly, all alike")
         if WARMUP in self.fixed or WARMUP in self.search:
             raise ValueError(f"{WARMUP} is the harness's: its default stands in [schedule]")
         if len(self.search) > 4 + ("lr" in self.search):

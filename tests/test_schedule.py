@@ -1,5 +1,6 @@
 """The schedule: linear up, linear down, neither zero applied."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,9 +23,14 @@ def test_a_constant_schedule_warms_up_and_stays():
     assert course(5, 0.4, "constant") == [0.5, 1.0, 1.0, 1.0, 1.0]
 
 
-@given(st.integers(1, 500), st.floats(0, 0.99))
-def test_it_lies_in_zero_to_one_rises_once_and_falls_once(steps, warmup):
-    values = course(steps, warmup)
+def test_a_cosine_falls_by_half_a_period_and_wsd_over_the_last_fifth():
+    assert course(4, 0.0, "cosine") == pytest.approx([1.0, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5])
+    assert course(10, 0.2, "wsd") == pytest.approx([0.5, 1, 1, 1, 1, 1, 1, 1, 1.0, 0.5])
+
+
+@given(st.integers(1, 500), st.floats(0, 0.99), st.sampled_from(["decay", "cosine", "wsd"]))
+def test_it_lies_in_zero_to_one_rises_once_and_falls_once(steps, warmup, kind):
+    values = course(steps, warmup, kind)
     assert all(0 < value <= 1 for value in values)
     top = values.index(max(values))
     assert values[: top + 1] == sorted(values[: top + 1])

@@ -12,6 +12,8 @@ from bench.forecast import MFU, Purchase, forecast, render_forecast
 from bench.places import PUBLISHED, data_folder
 from bench.task import read_task, rung_name
 
+DEFAULTS = (Path("tasks"), Path("baselines"), PUBLISHED / "records")  # what lint looks at
+
 
 @app.command(**example("data tasks/nano.toml"))
 def data(task: TaskPath, as_json: AsJson = False) -> None:
@@ -67,5 +69,5 @@ def lint(
     """Load and validate tasks, entries and records, and say what each would cost. Exit 2 at the first mistake."""
     from bench.lint import lint_paths
 
-    for line in lint_paths(paths or [Path("tasks"), Path("baselines"), PUBLISHED / "records"]):
+    for line in lint_paths(paths or [path for path in DEFAULTS if path.exists()]):
         print(line)
