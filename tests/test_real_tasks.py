@@ -47,7 +47,7 @@ def shortened(name: str, folder: Path) -> Path:
 @pytest.mark.parametrize("name", BATCH)
 def test_a_real_task_runs_is_killed_and_goes_on(name, ranks, tmp_path):
     task = shortened(name, tmp_path)
-    arguments = ["run", str(task), str(ADAMW), "--devices", str(ranks), "--checkpoint-seconds", "0"]
+    arguments = ["run", str(task), str(ADAMW), "--devices", str(ranks), "--checkpoint-seconds", "15"]
     command = [sys.executable, "-m", "bench", *arguments, "--records", str(tmp_path / "records")]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                start_new_session=True)  # fmt: skip
@@ -59,7 +59,7 @@ def test_a_real_task_runs_is_killed_and_goes_on(name, ranks, tmp_path):
     process.wait()
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
-    assert "going on from step 16 of 20" in again.stderr
+    assert re.search(r"going on from step \d+ of 20", again.stderr)
     (path,) = (tmp_path / "records").rglob("*.json")
     record = read_record(path)
     log = read_log(path, record)
