@@ -77,8 +77,6 @@ class Conductor:
 
     def ladder(self) -> None:
         with self._claimed():
-            if state_of(self.plan, steps_of(self.task), self._trials(), str(self.ledger)).tuned is None:
-                raise BenchError(f"{self.plan.entry} is not tuned on {self.plan.task}", "bench tune comes first")
             self._ladder()
 
     def _claimed(self) -> FileLock:
@@ -96,6 +94,8 @@ class Conductor:
         return read_ledger(self.ledger, self.plan)
 
     def _tune(self) -> None:
+        if self.plan.after is not None:  # further seeds, at the values that were looked at
+            return
         steps = steps_of(self.task)
         while True:
             trials = self._trials()
@@ -153,6 +153,7 @@ class Conductor:
 
     def _ladder(self) -> None:
         tuned = self._tuned(self.paths.entry, self.plan.entry)
+        self._check_tuned(tuned)
         jobs = [
             self._job("tuned", rung, seed, tuned.at(rung), self.paths.places)
             if track == "tuned"
@@ -167,6 +168,20 @@ class Conductor:
         for place, path in self.engine.map(make, jobs):
             record = read_record(path)
             self._ran(jobs[place], record.outcome, record.score_loss)
+
+    def _check_tuned(self, tuned: Tuned) -> None:
+        """Refuse tuned values that are not what the ledger leads to."""
+        if self.plan.after is not None:
+            return
+        trials = self._trials()
+        led = state_of(self.plan, steps_of(self.task), trials, str(self.ledger)).tuned
+        if led is None:
+            raise BenchError(f"{self.plan.entry} is not tuned on {self.plan.task}", "bench tune comes first")
+        if tuned.ledger != trials[-1].digest or any(tuned.at(rung) != values for rung, values in led.items()):
+            raise BenchError(
+                f"{tuned_path(self.paths.entry, self.plan.task, self.plan.entry)}: not what {self.ledger} leads to",
+                "bench tune writes it again",
+            )
 
     def _records(self) -> list[IndexRow]:
         """Return the plan's records that stand, whichever version of the harness made them."""

@@ -69,8 +69,8 @@ class Facts(Spec):
             raise ValueError(f"schedule.kind {self.schedule.kind} is for controls: entries decay linearly, all alike")
         if WARMUP in self.fixed or WARMUP in self.search:
             raise ValueError(f"{WARMUP} is the harness's: its default stands in [schedule]")
-        if len(self.search) > 4 + ("lr" in self.search):
-            raise ValueError("at most 4 dimensions beside the learning rate are searched")
+        if len(self.search) > 3 + ("lr" in self.search):
+            raise ValueError("at most 3 dimensions beside the learning rate and the warm-up are searched")
         if not self.transfer and self.transfer_reason is None:
             raise ValueError("transfer = false needs a transfer_reason")
         return self

@@ -2,13 +2,14 @@
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from bench.digest import digest_of
 from bench.entry import Value
 from bench.errors import BenchError
-from bench.plan import Plan
+from bench.plan import Plan, all_plans
 from bench.record import Digest, Loss, Outcome
 from bench.spec import Spec, parse_json, read_text, validate
 
@@ -43,7 +44,15 @@ class Trial(Spec):
         """The mean selecting loss over seeds; None where a seed did not finish."""
         losses = [run.select_loss for run in self.runs if run.outcome == "finished"]
         finished = [loss for loss in losses if loss is not None]
-        return sum(finished) / len(finished) if len(finished) == len(self.runs) else None
+        return sum(finished) / len(finished) if finished and len(finished) == len(self.runs) else None
+
+
+@dataclass(frozen=True)
+class Study:
+    """A plan with what its ledger holds so far."""
+
+    plan: Plan
+    trials: tuple[Trial, ...]
 
 
 def ledger_path(folder: Path, plan: Plan) -> Path:
@@ -71,6 +80,12 @@ def read_ledger(path: Path, plan: Plan) -> list[Trial]:
             )
         trials.append(trial)
     return trials
+
+
+def read_studies(leaderboard: Path, task: str, task_digest: str) -> list[Study]:
+    """Return all plans of this version of a task with their ledgers, by entry and look; none where none is there."""
+    plans = [plan for plan in all_plans(leaderboard / "plans", task) if plan.task_digest == task_digest]
+    return [Study(plan, tuple(read_ledger(ledger_path(leaderboard / "ledgers", plan), plan))) for plan in plans]
 
 
 def append(

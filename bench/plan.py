@@ -80,6 +80,11 @@ def make_plan(
         )
     if after is not None and after.look == LOOKS:
         raise BenchError(f"{task_name}: {entry.name} has had its {LOOKS} looks", "its next plan is of another version")
+    if own and entry.facts.schedule.warmup_fraction not in WARMUPS:
+        raise BenchError(
+            f"{entry.path}: the yardstick's warm-up {entry.facts.schedule.warmup_fraction:g} is none of those searched",
+            f"choose among {', '.join(f'{warmup:g}' for warmup in WARMUPS)}: its search moves from one to the next",
+        )
     first = TUNING_SEEDS + placebo * PLACEBO_SEEDS
     compared = task.budget.compared
     rungs = {rung: 10 if rung == 1 else 5 for rung in task.budget.rungs} if own else dict.fromkeys(compared, seeds)
@@ -141,6 +146,12 @@ def find_plans(folder: Path, task: str, entry: str, status: Literal["newest", "a
     plans = [read_plan(path) for path in sorted((folder / task).glob(f"{entry}-*.json"))]
     mine = sorted((plan for plan in plans if plan.entry == entry), key=lambda plan: plan.look)
     return mine[-1:] if status == "newest" else mine
+
+
+def all_plans(folder: Path, task: str) -> list[Plan]:
+    """Return every plan of a task, by entry and look."""
+    plans = [read_plan(path) for path in sorted((folder / task).glob("*.json"))]
+    return sorted(plans, key=lambda plan: (plan.entry, plan.look))
 
 
 def space_of(plan: Plan) -> tuple[str, ...]:

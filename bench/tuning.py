@@ -155,8 +155,10 @@ def _refine(
     if best[1] is None:
         (loss,) = yield [Configuration("refine", rung, best[0])]
         best = best[0], loss
+    tried = [best[0]]
     for _ in range(rounds):
-        star = [Configuration("refine", rung, values) for values in _neighbours(plan, best[0])]
+        star = [Configuration("refine", rung, values) for values in _neighbours(plan, best[0]) if values not in tried]
+        tried += [wanted.values for wanted in star]
         losses = yield star
         better = _better(best, star, losses)
         if better is best:
@@ -177,7 +179,8 @@ def _neighbours(plan: Plan, values: dict[str, Value]) -> list[dict[str, Value]]:
         else:
             eighth = (dimension.high - dimension.low) / 8
             steps = [here - eighth, here + eighth]
-        inside = [min(max(step, dimension.low), dimension.high) for step in steps] if name != "lr" else steps
+        low, high = min(dimension.low, here), max(dimension.high, here)  # a carried weight decay may lie outside
+        inside = [min(max(step, low), high) for step in steps] if name != "lr" else steps
         found += [{**values, name: rounded(step)} for step in inside if rounded(step) != rounded(here)]
     place = plan.warmups.index(_number(values[WARMUP]))
     found += [{**values, WARMUP: plan.warmups[i]} for i in (place - 1, place + 1) if 0 <= i < len(plan.warmups)]
@@ -240,7 +243,7 @@ def scrambled(count: int, dimensions: int, task_digest: str, scramble: int) -> l
 
 
 def _declared(plan: Plan) -> dict[str, Value]:
-    """Return declared defaults, the warm-up at the nearest of those tried."""
+    """Return fixed values and declared defaults, the warm-up's too."""
     values: dict[str, Value] = {name: dimension.default for name, dimension in plan.space.items()}
     return {**plan.fixed, **values, WARMUP: plan.declared_warmup}
 

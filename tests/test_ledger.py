@@ -50,7 +50,14 @@ def _better(lines):
     return [*lines[:3], json.dumps({**bare, "digest": digest_of(bare)}), *lines[4:]]
 
 
+def _numbered_anew(lines):
+    line = {**json.loads(lines[7]), "number": 9}
+    bare = {name: value for name, value in line.items() if name != "digest"}
+    return [*lines[:7], json.dumps({**bare, "digest": digest_of(bare)})]
+
+
 CHEATS = {
+    "numbered anew": (_numbered_anew, "line 8: the chain is broken"),
     "removed": (lambda lines: lines[:3] + lines[4:], "line 4: the chain is broken"),
     "the first removed": (lambda lines: lines[1:], "line 1: the chain is broken"),
     "reordered": (lambda lines: [*lines[:3], lines[4], lines[3], *lines[5:]], "line 4: the chain is broken"),

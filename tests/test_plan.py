@@ -7,7 +7,7 @@ import pytest
 from planned import KIND, TASK, entry_at, plan_of, yardstick
 from small import ROOT
 
-from bench.entry import Entry
+from bench.entry import Entry, Range
 from bench.errors import BenchError
 from bench.plan import (
     TUNING_SEEDS,
@@ -21,6 +21,8 @@ from bench.plan import (
     space_of,
     write_plan,
 )
+
+PINNED = "635bbd88804b2090f0694a7939c95ef0529ebaae0cccbb178e90187a65216aca"
 
 
 def scoring_seeds(plan: Plan) -> set[int]:
@@ -37,13 +39,10 @@ def test_a_plan_is_written_once_and_read_back(tmp_path):
 
 def test_the_form_of_a_plan_does_not_change():
     """Pinned: another digest of the same plan would orphan its ledger and its records."""
-    plan = plan_of("muon").model_copy(
-        update={"task_digest": "0" * 64, "entry_digest": "1" * 64, "yardstick": "2" * 64, "machine_kind": "3" * 64}
-    )
-    assert plan.digest == PINNED
-
-
-PINNED = ""
+    space = {"lr": Range(default=0.02, low=0.0025, high=0.16, scale="log")}
+    digests = dict.fromkeys(("task_digest", "entry_digest", "yardstick", "machine_kind"), "0" * 64)
+    given = {"fixed": {"momentum": 0.95}, "space": space, "rungs": {"1x": (0, 1, 2)}, "declared_warmup": 0.1}
+    assert plan_of("muon").model_copy(update={**digests, **given}).digest == PINNED
 
 
 def test_a_plan_changed_after_it_was_written_is_refused(tmp_path):

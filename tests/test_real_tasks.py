@@ -26,8 +26,9 @@ def shortened(name: str, folder: Path) -> Path:
     text = (ROOT / "tasks" / f"{name}.toml").read_text()
     context = int(re.search(r"context\s*= (\d+)", text).group(1))
     changes = {
-        "batch_sequences": BATCH[name], "micro_batch_sequences": 1, "compiled": "false", "curve_points": 1,
-        "curve_sequences": 2, "tokens": STEPS * BATCH[name] * context, "rungs": "[1.0]", "compared": "[1.0]",
+        "batch_sequences": BATCH[name], "micro_batch_sequences": BATCH[name] // 2, "compiled": "false",
+        "curve_points": 1, "curve_sequences": 2, "tokens": STEPS * BATCH[name] * context,
+        "rungs": "[1.0]", "compared": "[1.0]",
     }  # fmt: skip
     for key, value in changes.items():
         text = re.sub(rf"(?m)^{key}(\s*)= .*$", rf"{key}\1= {value}", text)

@@ -108,7 +108,6 @@ def test_the_yardstick_is_moved_until_every_dimension_is_interior():
     assert names == {"lr", "beta2", "rest_lr_factor", "weight_decay", WARMUP}
 
 
-@pytest.mark.xfail(strict=True, reason="a weight decay carried beyond its range has both its neighbours at the end")
 def test_no_trial_is_asked_for_twice_in_a_batch():
     def loss(wanted):
         return bowl()(wanted) + 0.3 * (wanted.values["weight_decay"] - 0.8 / wanted.rung) ** 2

@@ -2,18 +2,19 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from bench.score.board import Board, Row, Rung
 from bench.score.cost import Beside
 from bench.score.rows import Standing
+from bench.score.search import Search
 from bench.score.wording import notes, read_beyond_one_pass, sentence
 from bench.task import Task
 
 
-def board_facts(board: Board, task: Task) -> dict[str, Any]:
+def board_facts(board: Board, task: Task, searches: Sequence[Search] = ()) -> dict[str, Any]:
     """Return the board as JSON values: full precision, missing is null."""
     fit = board.fit and {"a": board.fit.a, "B": board.fit.B, "b": board.fit.b, "unit_tokens": board.fit.unit}
     return {
@@ -35,6 +36,7 @@ def board_facts(board: Board, task: Task) -> dict[str, Any]:
         "no_interval": board.no_interval,
         "no_speedup": board.no_speedup,
         "notes": notes(board),
+        "tuning": [asdict(search) for search in searches],
         "ladder": [_rung_facts(rung, board) for rung in board.reference.rungs],
         "rows": [
             {

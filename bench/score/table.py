@@ -1,6 +1,7 @@
 """A board as text: plain, GitHub and LaTeX tables to read; CSV and JSON, in full precision, for machines."""
 
 import json
+from collections.abc import Sequence
 
 from tabulate import tabulate
 
@@ -8,6 +9,7 @@ from bench.errors import BenchError, did_you_mean
 from bench.score.board import Board, Row, Rung
 from bench.score.export import board_facts, csv_text
 from bench.score.rows import Standing
+from bench.score.search import Extent, Search
 from bench.score.speedup import Speedup
 from bench.score.statistics import LEVEL
 from bench.score.wording import bounded, heading, interval, notes, percent, read_beyond_one_pass
@@ -20,15 +22,16 @@ ENTRIES = (
     "entry", "rung", "mean loss", "seeds", "speedup", "95% interval", "by fit", "tie", "P(first)", "failures", "notes",
 )  # fmt: skip
 BESIDE = ("entry", "rung", "on curve", "in time", "with tuning", "step time", "memory", "dominated by")
+TUNING = ("entry", "trials", "failed", "tokens", "with the rest's", "best", "tolerance", "sensitivity")
 TO_THE_LEFT = ("entry", "rung", "95% interval", "tie", "failures", "notes", "dominated by")
 
 
-def render(board: Board, task: Task, format: str = "plain") -> str:
-    """Return the board in one of FORMATS."""
+def render(board: Board, task: Task, format: str = "plain", searches: Sequence[Search] = ()) -> str:
+    """Return the board in one of FORMATS, with the searches that found its entries' values."""
     if format not in FORMATS:
         raise BenchError(f"no table format {format}{did_you_mean(format, FORMATS)}", f"known: {', '.join(FORMATS)}")
     if format == "json":
-        return json.dumps(board_facts(board, task), indent=1, allow_nan=False) + "\n"
+        return json.dumps(board_facts(board, task, searches), indent=1, allow_nan=False) + "\n"
     if format == "csv":
         return csv_text(board)
     said = sentences(board, task)
@@ -40,6 +43,9 @@ def render(board: Board, task: Task, format: str = "plain") -> str:
     if beside := [_beside_line(row, rung) for row in board.rows for rung in row.rungs if rung.budget in row.beside]:
         blocks += [_prose(["beside the headline, not ranked; step time and memory over the reference's:"], format)]
         blocks += [_grid(beside, BESIDE, format)]
+    if searches:
+        blocks += [_prose(["tuning: tolerance in octaves of learning rate, sensitivity in nats:"], format)]
+        blocks += [_grid([_tuning_line(search) for search in searches], TUNING, format)]
     blocks.append(_prose([f"note: {note}" for note in notes(board)], format))
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -117,6 +123,24 @@ def _beside_line(row: Row, rung: Rung) -> list[str]:
         *("" if ratio is None else f"{ratio:.2f}" for ratio in (found.step, found.memory)),
         ", ".join(standing.dominated_by) if standing else "",
     ]  # fmt: skip
+
+
+def _tuning_line(search: Search) -> list[str]:
+    spent = search.spent
+    return [
+        search.entry,
+        str(spent.trials),
+        str(spent.failed or ""),
+        f"{spent.tokens:,.0f}",
+        f"{search.charged:,.0f}" if search.charged != spent.tokens else "",
+        _loss(search.after_k[-1].best if search.after_k else None),
+        _extent(search.tolerance, 1),
+        _extent(search.sensitivity, 3),
+    ]
+
+
+def _extent(found: Extent | None, digits: int) -> str:
+    return "" if found is None else f"{'>= ' * found.open}{found.value:.{digits}f}"
 
 
 def _loss(number: float | None) -> str:

@@ -1,0 +1,203 @@
+"""Records read against their plans and ledgers: what is missing, what is too many, and what an entry's tuning cost."""
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.errors import BenchError
+from bench.index import IndexRow
+from bench.ledger import Study, Trial
+from bench.plan import Plan
+from bench.record import Record
+from bench.score.board import Board
+from bench.score.cells import Selection
+from bench.score.cost import Cost
+from bench.score.placebo import twins_of
+from bench.score.search import Search, search_of, spent, sweep_line, undertuned
+from bench.task import Task, rung_name
+from bench.tuning import state_of
+
+Wanted = tuple[str, str, float, int]  # track, mode, rung, seed
+CELLS_SAID = 3  # of those with missing runs
+
+INDICATIVE = (
+    "step times are those of the runs themselves, not measured against each other: indicative only, and so is the "
+    "speedup in time"
+)
+
+
+@dataclass(frozen=True)
+class Departures:
+    """Where the records are not what a plan says."""
+
+    missing: tuple[Wanted, ...]
+    extra: tuple[str, ...]  # paths
+
+
+def departures(plan: Plan, rows: Iterable[IndexRow]) -> Departures:
+    """Return the plan's runs that have no record, and the records in its name that it does not ask for."""
+    wanted = {
+        (track, mode, rung, seed)
+        for track in plan.tracks
+        for mode in plan.modes
+        for rung, seeds in plan.ladder.items()
+        for seed in seeds
+    }
+    mine = [row for row in rows if row.plan == plan.digest]
+    theirs = plan.entry, plan.entry_digest, plan.task_digest, plan.machine_kind
+    planned = {
+        row: (row.track, row.mode, row.budget, row.seed)
+        for row in mine
+        if (row.entry, row.entry_digest, row.task_digest, row.machine_kind) == theirs
+    }
+    extra = [row.path for row in mine if planned.get(row) not in wanted]
+    return Departures(tuple(sorted(wanted - set(planned.values()))), tuple(sorted(extra)))
+
+
+def plan_notes(studies: Sequence[Study], rows: Sequence[IndexRow], board: Board) -> list[str]:
+    """Say which runs of a board are missing, too many, or of no plan; nothing where values are declared by hand."""
+    if board.track == "declared":
+        return []
+    notes = []
+    for study in studies:
+        plan, found = study.plan, departures(study.plan, rows)
+        track = board.reference_track if plan.entry == board.reference.entry else board.track
+        missing = [wanted for wanted in found.missing if wanted[:2] == (track, board.mode)]
+        if missing:
+            notes.append(f"the plan {plan.digest[:16]} of {plan.entry}: {_many(missing)} missing ({_cells(missing)})")
+        if found.extra:
+            notes.append(f"the plan {plan.digest[:16]} of {plan.entry} asks for no such run: {', '.join(found.extra)}")
+    plans = {study.plan.digest for study in studies}
+    shown = {run for row in (board.reference, *board.rows) for rung in row.rungs for run in rung.run_ids}
+    lone = sorted({row.entry for row in rows if row.run_id in shown and row.plan not in plans})
+    return notes + ([f"of no plan that is here: records of {', '.join(lone)}"] if lone else [])
+
+
+def _many(missing: Sequence[Wanted]) -> str:
+    return f"{len(missing)} run is" if len(missing) == 1 else f"{len(missing)} runs are"
+
+
+def _cells(missing: Sequence[Wanted]) -> str:
+    rungs: dict[float, list[int]] = {}
+    for _, _, rung, seed in missing:
+        rungs.setdefault(rung, []).append(seed)
+    said = [f"{rung_name(rung)} seeds {', '.join(map(str, seeds))}" for rung, seeds in sorted(rungs.items())]
+    return "; ".join(said[:CELLS_SAID] + ["and more"] * (len(said) > CELLS_SAID))
+
+
+def value_notes(studies: Sequence[Study], records: Iterable[Record], task: Task) -> list[str]:
+    """Say where a ledger is not its plan's, and where a tuned run has values that its ledger does not lead to."""
+    steps = {rung: task.steps(rung) for rung in task.budget.rungs}
+    by_plan: dict[str, list[Record]] = {}
+    for record in records:
+        if record.inputs.track == "tuned" and record.plan is not None:
+            by_plan.setdefault(record.plan, []).append(record)
+    notes = []
+    for study in studies:
+        plan, mine = study.plan, by_plan.get(study.plan.digest, [])
+        try:
+            tuned = state_of(plan, steps, study.trials, f"the ledger of {plan.entry}").tuned
+        except BenchError as error:
+            notes.append(f"the tuned values of {plan.entry} do not stand: {error.what}")
+            continue
+        strange = {record.inputs.budget for record in mine if tuned is None or not _holds(record, tuned)}
+        why = "its ledger is not finished" if tuned is None else "they are not what its ledger leads to"
+        if strange:
+            said = ", ".join(rung_name(rung) for rung in sorted(strange))
+            notes.append(f"the values of {plan.entry} at {said} do not stand: {why}")
+    return notes
+
+
+def _holds(record: Record, tuned: Mapping[float, Mapping[str, object]]) -> bool:
+    """Return whether a run's values, but for those that the harness adds under dotted names, are the tuned ones."""
+    own = {name: value for name, value in record.inputs.values.items() if "." not in name}
+    return own == tuned.get(record.inputs.budget)
+
+
+def looks_of(studies: Iterable[Study]) -> dict[str, int]:
+    """Return the look that each entry's plans are at; 0 where one plan is all there is, and nothing was added."""
+    looks: dict[str, int] = {}
+    for study in studies:
+        looks[study.plan.entry] = max(looks.get(study.plan.entry, 1), study.plan.look)
+    return {entry: look if look > 1 else 0 for entry, look in looks.items()}
+
+
+def placebos_of(studies: Iterable[Study], rows: Iterable[IndexRow]) -> dict[str, str]:
+    """Return the twin of every placebo, by its plan, or by its name where it has none."""
+    by_plan = {study.plan.entry: study.plan.twin for study in studies if study.plan.entry != study.plan.twin}
+    return {**twins_of({row.entry for row in rows}), **by_plan}
+
+
+def hybrids_of(records: Iterable[Record]) -> set[str]:
+    """Return the entries that leave a part of the weights to the harness."""
+    return {record.entry for record in records if any(count.harness for count in record.facts.partition.values())}
+
+
+def costs_of(
+    studies: Sequence[Study], chosen: Selection, task: Task, reference: str, hybrids: set[str]
+) -> dict[str, Cost]:
+    """Return what each entry costs beside its tokens: its trials', and its runs' median step, which is indicative."""
+    seconds: dict[str, list[float]] = {}
+    for (entry, _), rows in chosen.cells.items():
+        seconds.setdefault(entry, []).extend(row.step_seconds for row in rows if row.finished and row.step_seconds)
+    ledgers = _ledgers(studies)
+    rest = ledgers.get(reference, [])
+    tuning = {entry: spent(mine + rest * (entry in hybrids)).tokens for entry, mine in ledgers.items()}
+    return {
+        entry: Cost(
+            seconds_per_token=statistics.median(laps) / task.training.batch_tokens if laps else None,
+            tuning_tokens=tuning.get(entry),
+        )
+        for entry, laps in seconds.items()
+    }
+
+
+def searches_of(studies: Sequence[Study], board: Board, initial: float, hybrids: set[str]) -> list[Search]:
+    """Return the search of every entry on the board that has a ledger with trials, the reference's first."""
+    ledgers, rungs = _ledgers(studies), {study.plan.entry: study.plan.tuning.rung for study in studies}
+    assert board.curve is not None
+    found = []
+    for entry in [row.entry for row in (board.reference, *board.rows)]:
+        mine = ledgers.get(entry, [])
+        losses = [loss for trials in mine for _, loss in sweep_line(trials) if loss is not None]
+        if mine:
+            at = board.curve.tokens_for([min(losses, default=initial)])[0]
+            slope = float(board.curve.slope_at(at)[0])
+            rest = ledgers.get(board.reference.entry, []) if entry in hybrids else ()
+            found.append(search_of(entry, mine, rungs[entry], slope, initial, rest))
+    return found
+
+
+def _ledgers(studies: Iterable[Study]) -> dict[str, list[Sequence[Trial]]]:
+    """Return each entry's ledgers that have trials, first look first."""
+    found: dict[str, list[Sequence[Trial]]] = {}
+    for study in sorted(studies, key=lambda study: study.plan.look):
+        if study.trials:
+            found.setdefault(study.plan.entry, []).append(study.trials)
+    return found
+
+
+def alarm_notes(studies: Sequence[Study], chosen: Selection, reference: str) -> list[str]:
+    """Say which entries of the yardstick's algorithm had a trial that beats it, the lowest trial of each rung."""
+    algorithms = {study.plan.entry: study.plan.algorithm for study in studies}
+    family = [study for study in studies if study.plan.algorithm == algorithms.get(reference)]
+    theirs = [row for (entry, _), rows in chosen.cells.items() if entry == reference for row in rows]
+    losses: dict[float, list[float]] = {}
+    for row in theirs:
+        if row.finished and row.select_loss is not None:
+            losses.setdefault(row.budget, []).append(row.select_loss)
+    ledgers = {study.plan.entry: study.trials for study in family}
+    alarms = undertuned(ledgers, losses, frozenset(row.values_digest for row in theirs))
+    lowest = {(alarm.entry, alarm.rung): alarm for alarm in sorted(alarms, key=lambda alarm: -alarm.loss)}
+    return [
+        f"undertuned baseline? trial {alarm.number} of {entry} at {rung_name(rung)} ended "
+        f"{(alarm.yardstick - alarm.loss) / alarm.error:.1f} standard errors below {reference}: run five seeds of it"
+        for (entry, rung), alarm in sorted(lowest.items())
+    ]
+
+
+def initial_loss(records: Iterable[Record], task: Task) -> float:
+    """Return the mean loss before the first step, the same for all entries; without one, that of a uniform guess."""
+    losses = [record.initial_loss for record in records if record.initial_loss is not None]
+    return math.fsum(losses) / len(losses) if losses else math.log(task.model.vocabulary)

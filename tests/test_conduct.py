@@ -1,0 +1,299 @@
+"""A plan carried out on a task of a second, in this process: tuned, laddered, stopped anywhere and gone on with."""
+
+import gc
+import math
+import re
+from dataclasses import dataclass, field
+
+import pytest
+from planned import copy_baselines, entry_at, with_tuning
+from small import places_in, write_task
+
+from bench.assemble import Request
+from bench.conduct import Conductor, Paths, newest_yardstick, rest_of
+from bench.errors import BenchError
+from bench.jobs import make, pilot, steps_of
+from bench.ledger import ledger_path, read_ledger, read_studies
+from bench.plan import Plan, make_plan, write_plan
+from bench.record import find_records, read_record
+from bench.setting import Watch, settle
+from bench.task import read_task
+from bench.tuned import Tuned, read_tuned, tuned_path, write_tuned
+from bench.tuning import state_of
+
+
+class Stopped(Exception):
+    pass
+
+
+@dataclass
+class Here:
+    """An engine of this process; it stops after so many runs, as Ctrl-C would; those there already do not count."""
+
+    most: int | None = None
+    made: list = field(default_factory=list)
+    given: list = field(default_factory=list)
+
+    def map(self, function, jobs):
+        self.given += jobs if function is make else []
+        for place, job in enumerate(jobs):
+            there = len(find_records([job.places.records]))
+            if function is make and len(self.made) == self.most:
+                raise Stopped
+            path = function(job)
+            if function is make and len(find_records([job.places.records])) > there:
+                self.made.append(job)
+            yield place, path
+
+
+@dataclass
+class Bench:
+    """A folder with a small task, copies of entries, and a leaderboard."""
+
+    folder: object
+    task_path: object
+
+    @property
+    def board(self):
+        return self.folder / "leaderboard"
+
+    def plan(self, name: str, placebo: int = 0, after: Plan | None = None) -> Plan:
+        """Return the plan by the rules, cut down to a few trials, and two runs a track."""
+        entry, task = entry_at(name, self.folder / "baselines"), read_task(self.task_path)
+        request = Request("small", task, entry, entry.values({}), "bf16", 1.0, "tuned", 0)
+        kind = settle(request, Watch()).machine.kind
+        own = name == task.reference
+        yardstick = None if own else newest_yardstick(self.entry("adamw-ref"), "small", self.board / "plans")
+        plan = make_plan("small", task, entry, kind, yardstick, placebo, after, seeds=1)
+        plan = with_tuning(plan, sweep=3, sobol=2, refined=()).model_copy(
+            update={"rungs": {"1x": tuple(s for s in plan.rungs["1x"] if s % 10 < 2), "2x": plan.rungs["2x"][:1]}}
+        )
+        write_plan(self.board / "plans", plan)
+        return plan
+
+    def entry(self, name: str):
+        return entry_at(name, self.folder / "baselines").path
+
+    def conductor(self, plan: Plan, engine: Here) -> Conductor:
+        places = places_in(self.folder)
+        places = type(places)(places.data, places.work, self.board / "records")
+        paths = Paths(self.task_path, self.entry(plan.twin), self.entry("adamw-ref"), self.board / "plans",
+                      self.board / "ledgers", places)  # fmt: skip
+        return Conductor(plan, read_task(self.task_path), paths, engine)
+
+    def trials(self, plan: Plan):
+        return read_ledger(ledger_path(self.board / "ledgers", plan), plan)
+
+    def records(self, plan: Plan):
+        found = [read_record(path) for path in find_records([self.board / "records"])]
+        return {(r.inputs.track, r.inputs.budget, r.inputs.seed): r for r in found if r.plan == plan.digest}
+
+
+def started(folder) -> Bench:
+    text = write_task(folder, tokens="4_096", rungs="[1.0, 2.0]", reference='"adamw-ref"')
+    copy_baselines(folder / "baselines", "adamw", "muon")
+    return Bench(folder, text)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick():
+    """Runs collect garbage before they start: what was imported before them is none."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """A bench on which the yardstick has been evaluated, and then muon."""
+    bench = started(tmp_path_factory.mktemp("tuned"))
+    plans = {}
+    for name in ("adamw-ref", "muon"):
+        plans[name] = bench.plan(name)
+        bench.conductor(plans[name], Here()).evaluate()
+    return bench, plans
+
+
+@pytest.mark.parametrize("name", ["adamw-ref", "muon"])
+def test_all_of_a_plan_is_done_and_nothing_else(tuned, name):
+    bench, plans = tuned
+    plan, task = plans[name], read_task(bench.task_path)
+    trials = bench.trials(plan)
+    state = state_of(plan, steps_of(task), trials)
+    wanted = {(t, rung, seed) for t in plan.tracks for rung, seeds in plan.ladder.items() for seed in seeds}
+    assert set(bench.records(plan)) == wanted and state.waiting == ()
+    found = read_tuned(bench.entry(name), "small", name)
+    assert found.tuned["bf16"] == {"1x": state.tuned[1.0], "2x": state.tuned[2.0]}
+    assert (found.plan, found.ledger, found.cost.trials) == (plan.digest, trials[-1].digest, len(trials))
+    assert found.cost.charged_tokens == sum(run.charged_tokens for trial in trials for run in trial.runs)
+    for (track, rung, _), record in bench.records(plan).items():
+        own = {key: value for key, value in record.inputs.values.items() if "." not in key}
+        assert record.outcome == "finished"
+        assert own == (state.tuned[rung] if track == "tuned" else {
+            key: value for key, value in found.transfer["bf16"][f"{rung:g}x"].items() if "." not in key})  # fmt: skip
+
+
+def test_trials_are_judged_on_the_selecting_half_and_kept_out_of_the_records(tuned):
+    bench, plans = tuned
+    for plan in plans.values():
+        seeds = {run.seed for trial in bench.trials(plan) for run in trial.runs}
+        assert seeds == set(plan.tuning.seeds) and not {seed for _, _, seed in bench.records(plan)} & seeds
+        made = [read_record(path) for path in find_records([bench.folder / "work" / "trials"])]
+        by_id = {record.run_id: record for record in made}
+        for trial in bench.trials(plan):
+            for run in trial.runs:
+                assert run.select_loss == by_id[run.run_id].select_loss != by_id[run.run_id].score_loss
+
+
+def test_the_rest_inherits_the_yardsticks_values(tuned):
+    bench, plans = tuned
+    theirs = read_tuned(bench.entry("adamw-ref"), "small", "adamw-ref")
+    for (_, rung, _), record in bench.records(plans["muon"]).items():
+        rest = {k.removeprefix("rest."): v for k, v in record.inputs.values.items() if k.startswith("rest.")}
+        assert rest == rest_of(theirs.at(rung))
+        assert rest["lr"] == pytest.approx(theirs.at(rung)["lr"] * theirs.at(rung)["rest_lr_factor"])
+
+
+def test_transfer_runs_have_the_yardsticks_values_and_the_size_of_its_updates(tuned):
+    bench, plans = tuned
+    theirs, own = bench.records(plans["adamw-ref"]), bench.records(plans["muon"])
+    for (track, rung, seed), record in own.items():
+        if track != "transfer":
+            continue
+        yardstick = theirs["tuned", rung, seed]
+        for name in ("lr", "warmup_fraction"):
+            assert record.inputs.values[name] == yardstick.inputs.values[name]
+        assert record.inputs.values["transfer.weight_decay"] == yardstick.inputs.values["weight_decay"]
+        assert record.inputs.values["weight_decay"] == 0.0 and record.inputs.values["momentum"] == 0.95
+        sizes = [one.facts.update_rms["hidden"] for one in (record, yardstick)]
+        assert sizes[0] == pytest.approx(sizes[1], rel=0.15)
+        scales = [v for name, v in record.inputs.values.items() if re.fullmatch(r"transfer\.\d+x\d+", name)]
+        assert len(scales) == 3 and all(
+            abs(math.log(scale)) > 0.3 for scale in scales
+        )  # which unscaled it would not be
+
+
+def test_finished_work_is_skipped(tuned):
+    bench, plans = tuned
+    before = {path: path.read_bytes() for path in find_records([bench.board / "records"])}
+    for plan in plans.values():
+        engine, ledger = Here(), ledger_path(bench.board / "ledgers", plan)
+        held = ledger.read_bytes()
+        bench.conductor(plan, engine).evaluate()
+        assert engine.given == [] and ledger.read_bytes() == held
+    assert {path: path.read_bytes() for path in find_records([bench.board / "records"])} == before
+
+
+def test_a_removed_record_is_made_again_and_no_other(tuned):
+    bench, plans = tuned
+    record = bench.records(plans["muon"])["tuned", 2.0, 0]
+    path = next(bench.board.rglob(f"{record.run_id}.json"))
+    path.unlink()
+    engine = Here()
+    bench.conductor(plans["muon"], engine).ladder()
+    assert [(job.track, job.rung, job.seed) for job in engine.given] == [("tuned", 2.0, 0)]
+    again = bench.records(plans["muon"])["tuned", 2.0, 0]
+    assert (again.run_id, again.score_loss, again.chains) == (record.run_id, record.score_loss, record.chains)
+
+
+def shape(trials):
+    """What of a ledger is a matter of arithmetic: all but the clock, and the digests that it enters."""
+    return [(t.number, t.stage, t.rung, t.values, [(r.seed, r.run_id, r.outcome, r.select_loss, r.loss_chain)
+            for r in t.runs]) for t in trials]  # fmt: skip
+
+
+def test_stopped_after_every_run_it_ends_as_if_it_never_was(tuned, tmp_path):
+    bench, plans = tuned
+    other = started(tmp_path)
+    plan = other.plan("adamw-ref")
+    assert plan == plans["adamw-ref"]
+    stops, done = 0, False
+    while not done:
+        try:
+            other.conductor(plan, Here(most=1)).evaluate()
+            done = True
+        except Stopped:
+            stops += 1
+    runs = [run for trial in bench.trials(plan) for run in trial.runs]
+    assert stops == len(runs) + len(bench.records(plan)) - 1  # the last one ends the plan
+    assert shape(other.trials(plan)) == shape(bench.trials(plan))
+    losses = [{key: record.score_loss for key, record in one.records(plan).items()} for one in (other, bench)]
+    assert losses[0] == losses[1]
+
+
+def test_a_changed_task_or_entry_is_not_the_plans(tuned, tmp_path):
+    _, plans = tuned
+    other = started(tmp_path)
+    other.task_path.write_text(other.task_path.read_text().replace("clip                     = 1.0", "clip = 2.0"))
+    with pytest.raises(BenchError, match="the task has changed since the plan"):
+        other.conductor(plans["muon"], Here())
+    other = started_again(tmp_path / "again")
+    source = other.entry("muon").parent / "optimizer.py"
+    source.write_text(source.read_text() + "\nCHANGED = 1\n")
+    with pytest.raises(BenchError, match="the entry has changed since the plan"):
+        other.conductor(plans["muon"], Here())
+
+
+def started_again(folder) -> Bench:
+    folder.mkdir()
+    return started(folder)
+
+
+def test_the_ladder_waits_for_the_tuning_and_a_plan_for_the_yardstick(tuned, tmp_path):
+    bench, _ = tuned
+    placebo = bench.plan("muon", placebo=1)
+    with pytest.raises(BenchError, match="muon@1 has no tuned values on small"):
+        bench.conductor(placebo, Here()).ladder()
+    other = started(tmp_path)
+    assert newest_yardstick(other.entry("adamw-ref"), "small", other.board / "plans") is None
+    with pytest.raises(BenchError, match="the yardstick adamw-ref has no tuned values here"):
+        other.plan("muon")
+
+
+def test_a_plan_is_carried_out_by_one_process_at_a_time(tuned):
+    bench, plans = tuned
+    held = bench.conductor(plans["muon"], Here())._claimed()
+    with pytest.raises(BenchError, match="is being carried out by another process"):
+        bench.conductor(plans["muon"], Here()).evaluate()
+    held.release(force=True)
+
+
+def test_a_placebo_has_records_of_its_own(tuned):
+    bench, _ = tuned
+    placebo = bench.plan("adamw", placebo=2)
+    bench.conductor(placebo, Here()).tune()
+    twin = bench.plan("adamw")
+    assert {run.seed for trial in bench.trials(placebo) for run in trial.runs} == {1200}
+    assert read_tuned(bench.entry("adamw"), "small", "adamw@2").plan == placebo.digest
+    assert read_tuned(bench.entry("adamw"), "small", "adamw") is None and placebo.digest != twin.digest
+    names = {study.plan.entry for study in read_studies(bench.board, "small", placebo.task_digest)}
+    assert {"adamw", "adamw@2", "adamw-ref", "muon"} <= names
+
+
+def test_another_kind_of_machine_is_refused(tuned):
+    bench, plans = tuned
+    plan = plans["adamw-ref"].model_copy(update={"machine_kind": "0" * 64})
+    with pytest.raises(BenchError, match="machine kind"):
+        bench.conductor(plan, Here()).tune()
+
+
+def test_a_pilot_is_made_once(tuned):
+    bench, plans = tuned
+    made = sorted((bench.folder / "work" / "pilots").glob("*.json"))
+    times = [path.stat().st_mtime_ns for path in made]
+    bench.conductor(plans["muon"], Here()).evaluate()
+    assert [path.stat().st_mtime_ns for path in made] == times and len(made) == 2 * 2 and pilot.__doc__
+
+
+def test_tuned_values_are_read_back_as_written(tmp_path):
+    values = {"lr": 1e-8, "nesterov": True, "steps": 5, "variant": 'a "b"', "transfer.32x64": 0.25}
+    cost = {"trials": 3, "charged_tokens": 1e22, "train_seconds": 0.1}
+    found = Tuned.model_validate_json(Tuned(
+        plan="0" * 64, ledger="1" * 64, cost=cost, tuned={"bf16": {"0.5x": values, "1x": {}}}, transfer={},
+    ).model_dump_json())  # fmt: skip
+    path = tuned_path(tmp_path / "algorithm" / "entry.toml", "small", "entry@1")
+    write_tuned(path, found)
+    assert read_tuned(tmp_path / "algorithm" / "entry.toml", "small", "entry@1") == found
+    assert found.at(0.5) == values
+    with pytest.raises(BenchError, match="no tuned values at 2x in bf16"):
+        found.at(2.0)
