@@ -1,9 +1,12 @@
 """Jobs: what a plan asks to be run, as plain data that travels to a worker, and what the worker does with it."""
 
 import functools
+import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from filelock import FileLock
 
 from bench.assemble import Request, Transfer, assemble, rescaling
 from bench.clock import Clock
@@ -38,6 +41,12 @@ class Job:
     places: Places
     rest: dict[str, float] | None = None
     transfer: Transfer | None = None
+    checkpoint_seconds: float = 30.0
+
+    def anywhere(self) -> "Job":
+        """Return the job with whole paths, for a worker that starts in another folder of a shared file system."""
+        places = Places(*(path.absolute() for path in (self.places.data, self.places.work, self.places.records)))
+        return replace(self, task=self.task.absolute(), entry=self.entry.absolute(), places=places)
 
     def __str__(self) -> str:
         return f"{self.task.stem} {self.name} {self.track} {rung_name(self.rung)} seed {self.seed}"
@@ -58,18 +67,29 @@ def request_of(job: Job) -> Request:
 
 
 def make(job: Job, report: Report = lambda step, steps, loss: None) -> Path:
-    """Make the job's record and return its path, going on where a worker that died left it."""
+    """Make the job's record and return its path, going on where a worker that died left it.
+
+    A worker that is only thought to be dead, behind a lost connection or after its plan was killed, may still be at
+    it: it is waited for, and its record is the answer.
+    """
     request = request_of(job)
-    _settled(request, job)
+    setting = _settled(request, job)
     watch = Watch(progress=lambda now, steps, batch_tokens: report(now.step, steps, now.losses[-1]))
-    return run(request, job.places, watch)
+    claim = job.places.work / "jobs" / f"{setting.inputs.run_id}.lock"
+    claim.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(claim):
+        return run(request, job.places, watch, job.checkpoint_seconds)
 
 
 def _settled(request: Request, job: Job) -> Setting:
     setting = settle(request, Watch())
-    if setting.machine.kind != job.machine_kind:
+    machine = setting.machine
+    if machine.kind != job.machine_kind:
         raise BenchError(
-            f"{job}: this worker's machine kind is {setting.machine.kind[:12]}, the plan's {job.machine_kind[:12]}",
+            f"{job}: the worker on {socket.gethostname()} is of machine kind {machine.kind[:12]}, the plan is for "
+            f"{job.machine_kind[:12]}; the worker: {machine.processor}, {machine.instructions}, {machine.threads} "
+            f"threads, {machine.compiler or 'not compiled'}, switches {machine.switches or 'none'}, "
+            f"environment lock {machine.lock[:12]}",
             "a plan's runs are made on one kind of machine, with one environment; write a plan for this one",
         )
     return setting

@@ -75,13 +75,15 @@ def check_published(name: str, task: Task, digests: Collection[str], pins: Pins)
         check_record(name, digest, pins)
 
 
-def pin_version(task_path: Path, task: Task) -> Path:
+def pin_version(task_path: Path, task: Task, leaderboard: Path | None = None) -> Path:
     """Write down the task's version before its first records are published, and return where; never over another."""
-    path, name = pins_of_task(task_path), task_path.stem
+    path, name = leaderboard / NAME if leaderboard else pins_of_task(task_path), task_path.stem
     if not path.parent.is_dir():
         raise BenchError(f"{path.parent}: no such folder", "versions are written down where records are published")
     pins = read_pins(path)
     check_task(name, task, pins)
+    if str(task.version) in pins.get(name, {}):
+        return path
     versions = {**pins.get(name, {}), str(task.version): task.digest}
     pins = {**pins, name: dict(sorted(versions.items(), key=lambda item: int(item[0])))}
     write_atomically(path, (json.dumps(dict(sorted(pins.items())), indent=1) + "\n").encode())

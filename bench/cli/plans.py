@@ -1,7 +1,8 @@
 """Verbs that carry out the protocol: plan, tune, ladder, evaluate."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,14 +12,23 @@ from bench.errors import BenchError
 from bench.places import PUBLISHED, RUNS, data_folder
 from bench.plan import Plan, find_plans, make_plan, plan_path, write_plan
 from bench.task import Task, read_task
+from bench.versions import pin_version
 
 if TYPE_CHECKING:
     from bench.conduct import Paths
+    from bench.engine.local import Local
+    from bench.engine.ray import Ray
+    from bench.engine.slurm import Slurm
 
 Placebo = Annotated[int, typer.Option(min=0, help="which further tuning of the entry, to measure tuning noise")]
 Board = Annotated[Path, typer.Option("--leaderboard", help="folder of plans, ledgers and records")]
 Baselines = Annotated[Path, typer.Option(help="folder of algorithms, the yardstick among them")]
 Workers = Annotated[int | None, typer.Option(min=1, help="runs side by side; as many as fit by default")]
+EngineName = Annotated[Literal["local", "ray", "slurm"], typer.Option(help="what carries the runs out")]
+Address = Annotated[str | None, typer.Option(help="of a Ray cluster, as 10.0.0.1:6379; one on this machine without")]
+SlurmSettings = Annotated[
+    list[str] | None, typer.Option("--slurm", help="a setting of the Slurm jobs, as partition=a100; may be repeated")
+]
 
 
 @app.command(**example("plan tasks/nano.toml baselines/muon/muon.toml"))
@@ -31,10 +41,17 @@ def plan(
     baselines: Baselines = Path("baselines"),
 ) -> None:
     """Write down every run that a claim about an entry will rest on, before the first of them."""
+    from bench.index import load_index
+    from bench.ledger import ledger_path, read_ledger
+    from bench.outlook import outlook
+
     definition, found = read_task(task), Entry(entry)
     written = _planned(task, definition, found, placebo, leaderboard, baselines, after)
     print(plan_path(leaderboard / "plans", written))
-    _print_plan(written, definition)
+    rows = load_index([path for path in [leaderboard / "records"] if path.exists()], RUNS / "index")
+    trials = read_ledger(ledger_path(leaderboard / "ledgers", written), written)
+    for line in outlook(written, definition, rows, trials):
+        print(line)
 
 
 @app.command(**example("tune tasks/nano.toml baselines/muon/muon.toml"))
@@ -42,12 +59,15 @@ def tune(
     task: TaskPath,
     entry: EntryPath,
     placebo: Placebo = 0,
+    engine: EngineName = "local",
     workers: Workers = None,
+    address: Address = None,
+    slurm: SlurmSettings = None,
     leaderboard: Board = PUBLISHED,
     baselines: Baselines = Path("baselines"),
 ) -> None:
     """Run the plan's trials into the ledger, and write the tuned values."""
-    _conduct("tune", task, entry, placebo, workers, leaderboard, baselines)
+    _conduct("tune", task, entry, placebo, leaderboard, baselines, Choice(engine, workers, address, slurm))
 
 
 @app.command(**example("ladder tasks/nano.toml baselines/muon/muon.toml"))
@@ -55,12 +75,15 @@ def ladder(
     task: TaskPath,
     entry: EntryPath,
     placebo: Placebo = 0,
+    engine: EngineName = "local",
     workers: Workers = None,
+    address: Address = None,
+    slurm: SlurmSettings = None,
     leaderboard: Board = PUBLISHED,
     baselines: Baselines = Path("baselines"),
 ) -> None:
     """Run the plan's rungs and seeds, on every track, at the tuned values."""
-    _conduct("ladder", task, entry, placebo, workers, leaderboard, baselines)
+    _conduct("ladder", task, entry, placebo, leaderboard, baselines, Choice(engine, workers, address, slurm))
 
 
 @app.command(**example("evaluate tasks/nano.toml baselines/muon/muon.toml"))
@@ -68,24 +91,61 @@ def evaluate(
     task: TaskPath,
     entry: EntryPath,
     placebo: Placebo = 0,
+    engine: EngineName = "local",
     workers: Workers = None,
+    address: Address = None,
+    slurm: SlurmSettings = None,
     leaderboard: Board = PUBLISHED,
     baselines: Baselines = Path("baselines"),
 ) -> None:
     """Plan, tune and ladder in one. Stopped at any point, the same command goes on."""
-    _conduct("evaluate", task, entry, placebo, workers, leaderboard, baselines)
+    _conduct("evaluate", task, entry, placebo, leaderboard, baselines, Choice(engine, workers, address, slurm))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The engine as asked for."""
+
+    engine: Literal["local", "ray", "slurm"]
+    workers: int | None
+    address: str | None
+    slurm: list[str] | None
+
+    def start(self, threads: int) -> "Local | Ray | Slurm":
+        """Return the engine, ready for runs of so many threads; its libraries are imported when it is chosen."""
+        for option, given, engine in (("--address", self.address, "ray"), ("--slurm", self.slurm, "slurm")):
+            if given and self.engine != engine:
+                raise BenchError(f"{option} goes with --engine {engine}, not with {self.engine}")
+        if self.engine == "ray":
+            from bench.engine.ray import Ray
+
+            return Ray(threads, self.workers, self.address)
+        if self.engine == "slurm":
+            from bench.engine.slurm import Slurm
+
+            return Slurm(threads, RUNS / "work" / "slurm", _settings(self.slurm or []), self.workers)
+        from bench.engine.local import Local
+
+        return Local(threads, self.workers)
+
+
+def _settings(given: list[str]) -> dict[str, int | str]:
+    pairs = [text.partition("=") for text in given]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise BenchError(f"--slurm {name}{equals}{value}: a setting is name=value", "as partition=a100")
+    return {name: int(value) if value.isdecimal() else value for name, _, value in pairs}
 
 
 def _conduct(
-    what: str, task: Path, entry: Path, placebo: int, workers: int | None, leaderboard: Path, baselines: Path
+    what: str, task: Path, entry: Path, placebo: int, leaderboard: Path, baselines: Path, choice: Choice
 ) -> None:
     from bench.conduct import Conductor
     from bench.display import watch_plan
-    from bench.engine.local import Local
 
     definition, found = read_task(task), Entry(entry)
     mine = _planned(task, definition, found, placebo, leaderboard, baselines)
-    engine = Local(definition.training.threads, workers)
+    engine = choice.start(definition.training.threads)
     try:
         with watch_plan(f"{what} {task.stem} {mine.entry}", err) as report:
             paths = _paths(task, entry, definition, leaderboard, baselines)
@@ -109,9 +169,10 @@ def _planned(
     from bench.setting import Watch, settle
 
     name = f"{entry.name}@{placebo}" if placebo else entry.name
-    there = find_plans(leaderboard / "plans", task.stem, name)
+    plans = find_plans(leaderboard / "plans", task.stem, name, "all")
+    there = [plan for plan in plans if (plan.task_digest, plan.entry_digest) == (definition.digest, entry.digest)]
     if there and not after:
-        return there[0]
+        return there[-1]
     if after and not there:
         raise BenchError(f"{name} has no plan on {task.stem} yet", "leave --after out: the first plan comes first")
     request = Request(task.stem, definition, entry, entry.values({}), "bf16", 1.0, "tuned", 0)
@@ -119,7 +180,9 @@ def _planned(
     if entry.name != definition.reference:
         yardstick = newest_yardstick(_reference(definition, baselines), task.stem, leaderboard / "plans")
     kind = settle(request, Watch()).machine.kind
-    made = make_plan(task.stem, definition, entry, kind, yardstick, placebo, there[0] if after else None)
+    made = make_plan(task.stem, definition, entry, kind, yardstick, placebo, there[-1] if after else None)
+    leaderboard.mkdir(parents=True, exist_ok=True)
+    pin_version(task, definition, leaderboard)
     write_plan(leaderboard / "plans", made)
     return made
 
@@ -143,11 +206,3 @@ def _paths(task: Path, entry: Path, definition: Task, leaderboard: Path, baselin
         ledgers=leaderboard / "ledgers",
         places=Places(data_folder(), RUNS / "work", leaderboard / "records"),
     )
-
-
-def _print_plan(plan: Plan, task: Task) -> None:
-    ladder = sum(len(seeds) * task.tokens(rung) for rung, seeds in plan.ladder.items()) * len(plan.tracks)
-    runs = sum(len(seeds) for seeds in plan.rungs.values()) * len(plan.tracks)
-    search = (plan.tuning.sweep + plan.tuning.sobol) * len(plan.tuning.seeds)
-    print(f"{search} runs of tuning at {plan.tuning.rung:g}x, {search * task.tokens(plan.tuning.rung):,} tokens, and "
-          f"more at other rungs; {runs} runs of the ladder, {ladder:,} tokens")  # fmt: skip

@@ -1,89 +1,162 @@
-"""This machine: a pool of processes, one for every `threads` cores or every GPU, kept warm over a plan's runs."""
+"""This machine: a process for every `threads` cores or every GPU, kept warm over a plan's runs.
 
+A worker is a process and a pipe. A pool of the standard library gives up all its workers when one dies and cannot say
+which job it had, and its semaphores outlive a kill.
+"""
+
+import importlib
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
 
-from bench.errors import BenchError
+from bench.engine.answers import Answer, Deaths, Function, answer, result
 from bench.jobs import Job
-
-DEATHS = 3  # of the pool with nothing done in between, before a job is taken to be the cause
-
-Function = Callable[[Job], Path]
 
 
 class Local:
     """Workers that each hold their own cores or GPU; what was compiled for one run serves the next."""
 
     def __init__(self, threads: int, workers: int | None = None) -> None:
-        self.cores = sorted(os.sched_getaffinity(0))
-        self.threads = threads
-        self.gpus = _gpus()
-        self.workers = workers or self.gpus or max(1, len(self.cores) // threads)
-        self._pool: ProcessPoolExecutor | None = None
+        cores, gpus = sorted(os.sched_getaffinity(0)), _gpus()
+        count = workers or len(gpus) or max(1, len(cores) // threads)
+        self.workers = [
+            Worker(set(cores), gpus[number % len(gpus)]) if gpus else Worker(_share(cores, number, threads), None)
+            for number in range(count)
+        ]
 
     def map(self, function: Function, jobs: Sequence[Job]) -> Iterator[tuple[int, Path]]:
         """Yield (place of the job, its result) as they end; a job whose worker died is given to another."""
-        left, deaths = dict(enumerate(jobs)), 0
-        while left:
-            try:
-                for place, result in self._once(function, left):
-                    deaths = 0
-                    del left[place]
-                    yield place, result
-            except BrokenProcessPool:
-                self.close()
-                deaths += 1
-                if deaths == DEATHS:
-                    raise BenchError(
-                        f"workers died {DEATHS} times with nothing done, the last with {next(iter(left.values()))}",
-                        "run it alone with bench run to see why; memory is the usual cause",
-                    ) from None
-
-    def _once(self, function: Function, left: dict[int, Job]) -> Iterator[tuple[int, Path]]:
-        pool = self._pool or self._start()
-        waiting: dict[Future[Path], int] = {pool.submit(function, job): place for place, job in left.items()}
+        waiting, busy, deaths = deque(range(len(jobs))), dict[Connection, tuple[Worker, int]](), Deaths()
         try:
-            while waiting:
-                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in sorted(done, key=lambda future: waiting[future]):
-                    yield waiting.pop(future), future.result()
+            while waiting or busy:
+                for worker in self.workers[: len(waiting) + len(busy)]:
+                    if waiting and not any(worker is other for other, _ in busy.values()):
+                        place = waiting.popleft()
+                        busy[worker.give(function, jobs[place])] = worker, place
+                for pipe in wait(list(busy)):
+                    assert isinstance(pipe, Connection)
+                    worker, place = busy.pop(pipe)
+                    answered = worker.take()
+                    if isinstance(answered, Died):
+                        deaths.count(place, jobs[place], answered.how)
+                        waiting.appendleft(place)
+                    else:
+                        yield place, result(answered)
         finally:
-            for future in waiting:
-                future.cancel()
-
-    def _start(self) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("spawn")
-        slots = context.Queue()
-        for number in range(self.workers):
-            slots.put(number)
-        initial = (slots, self.cores, self.threads, self.gpus)
-        self._pool = ProcessPoolExecutor(self.workers, context, _settle_in, initial)
-        return self._pool
+            for worker, _ in busy.values():  # an answer that nobody waits for must not be taken for the next one
+                worker.end()
 
     def close(self) -> None:
-        if self._pool is not None:
-            for process in list(self._pool._processes.values()):
-                process.terminate()
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
+        """End the workers at once: what they have in hand goes on from its checkpoint another time."""
+        for worker in self.workers:
+            worker.end()
 
 
-def _gpus() -> int:
+class Died:
+    """In the place of an answer: how the worker ended."""
+
+    def __init__(self, status: int | None) -> None:
+        killed = status is not None and status < 0
+        self.how = signal.Signals(-(status or 0)).name if killed else f"exit status {status}"
+
+
+class Worker:
+    """A process with cores or a GPU of its own; started when it is first needed, and anew after a death."""
+
+    def __init__(self, cores: set[int], gpu: str | None) -> None:
+        self._cores, self._gpu = cores, gpu
+        self._started: tuple[multiprocessing.process.BaseProcess, Connection] | None = None
+
+    def give(self, function: Function, job: Job) -> Connection:
+        """Hand over a job, and return what becomes readable when there is an answer, or the worker is dead."""
+        _, pipe = self._started or self._start()
+        try:
+            pipe.send((function, job))
+        except OSError:  # it died while idle: nothing is lost
+            self.end()
+            _, pipe = self._start()
+            pipe.send((function, job))
+        return pipe
+
+    def take(self) -> Answer | Died:
+        assert self._started
+        process, pipe = self._started
+        try:
+            answered: Answer = pipe.recv()
+            return answered
+        except (EOFError, OSError):
+            process.join()
+            self.end()
+            return Died(process.exitcode)
+
+    def end(self) -> None:
+        if self._started:
+            process, pipe = self._started
+            self._started = None
+            process.kill()
+            process.join()
+            pipe.close()
+
+    def _start(self) -> tuple[multiprocessing.process.BaseProcess, Connection]:
+        context = multiprocessing.get_context("spawn")  # a fork would take over torch's threads, dead
+        pipe, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, self._cores, self._gpu), daemon=True)
+        with _uninterrupted():
+            process.start()
+        theirs.close()
+        self._started = process, pipe
+        return self._started
+
+
+def _serve(pipe: Connection, cores: set[int], gpu: str | None) -> None:
+    """Do jobs until nobody asks any more."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    # By default its lock is a semaphore of the system, which Python complains of when a worker is killed.
+    importlib.import_module("tqdm").tqdm.set_lock(threading.RLock())
+    os.sched_setaffinity(0, cores)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    while True:
+        try:
+            function, job = pipe.recv()
+            pipe.send(answer(function, job))
+        except (EOFError, OSError):
+            return
+
+
+def _die_with_parent() -> None:
+    """A worker that outlived its plan would hold on to its run, and the plan could not go on."""
+    parent = multiprocessing.parent_process()
+    assert parent
+    parent.join()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Start processes that Ctrl-C passes by: it goes to the whole group, and ending them is the first process's."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _share(cores: list[int], number: int, threads: int) -> set[int]:
+    first = number * threads
+    return {cores[(first + i) % len(cores)] for i in range(threads)}
+
+
+def _gpus() -> list[str]:
+    """Return the names of the GPUs that this process may use, as a worker's CUDA_VISIBLE_DEVICES takes them."""
     import torch
 
-    return torch.cuda.device_count()
-
-
-def _settle_in(slots: Any, cores: list[int], threads: int, gpus: int) -> None:
-    """Take a place: cores of one's own, and a GPU where there are some."""
-    number = slots.get()
-    if gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(number % gpus)
-        return
-    first = number * threads % len(cores)
-    os.sched_setaffinity(0, {cores[(first + i) % len(cores)] for i in range(threads)})
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[:count] if named else [str(number) for number in range(count)]

@@ -1,0 +1,72 @@
+"""What a plan will cost and can tell, before a run is made: tokens, hours here, the smallest speedup it detects."""
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from bench.errors import BenchError
+from bench.index import IndexRow
+from bench.ledger import Trial
+from bench.plan import Plan
+from bench.score.board import make_board
+from bench.score.power import smallest_speedup
+from bench.score.statistics import Noise
+from bench.task import Task, rung_name
+
+RATES = 3  # learning rates tried at each rung beside the tuning rung, if none of its ends is the best
+
+
+def outlook(plan: Plan, task: Task, rows: Sequence[IndexRow], trials: Sequence[Trial] = ()) -> list[str]:
+    """Return the lines that `bench plan` prints; rows and trials are all there are of the task."""
+    search, ladder = searched_tokens(plan, task), ladder_tokens(plan, task)
+    lines = [
+        f"tuning: {search:,} tokens or more, {_hours(search, plan, rows, trials)}",
+        f"ladder: {ladder:,} tokens on {' and '.join(plan.tracks)}, {_hours(ladder, plan, rows, trials)}",
+    ]
+    return lines if plan.yardstick is None else [*lines, *_detectable(plan, task, rows)]
+
+
+def searched_tokens(plan: Plan, task: Task) -> int:
+    """Return the least that tuning takes: the search at its rung, three rates at every other, transfer's two."""
+    if plan.after is not None:
+        return 0
+    at_rung = plan.tuning.sweep + plan.tuning.sobol + 2 * ("transfer" in plan.tracks)
+    others = sum(RATES * task.tokens(rung) for rung in plan.ladder if rung != plan.tuning.rung)
+    return len(plan.tuning.seeds) * (at_rung * task.tokens(plan.tuning.rung) + others)
+
+
+def ladder_tokens(plan: Plan, task: Task) -> int:
+    return sum(len(seeds) * task.tokens(rung) for rung, seeds in plan.ladder.items()) * len(plan.tracks)
+
+
+def _hours(tokens: int, plan: Plan, rows: Sequence[IndexRow], trials: Sequence[Trial]) -> str:
+    """Say how long it takes by what runs took on this kind of machine; nothing is guessed where none was made."""
+    seconds = [run.train_seconds / run.charged_tokens for trial in trials for run in trial.runs if run.charged_tokens]
+    seconds += [
+        row.train_seconds / row.tokens
+        for row in rows
+        if row.task == plan.task and row.machine_kind == plan.machine_kind and row.tokens
+    ]
+    if not seconds:
+        return "hours unknown: no run of the task was made on this kind of machine yet"
+    return f"about {tokens * statistics.median(seconds) / 3600:.1f} hours of one worker here, evaluation left out"
+
+
+def _detectable(plan: Plan, task: Task, rows: Sequence[IndexRow]) -> list[str]:
+    """Say what the plan tells from 1, by the yardstick's ladder and the noise measured so far."""
+    try:
+        board = make_board(rows, task, task.reference)
+    except BenchError as error:
+        return [f"smallest speedup it detects: unknown yet ({error.what})"]
+    if board.curve is None or board.noise is None:
+        return ["smallest speedup it detects: unknown yet (no noise was measured)"]
+    noise = Noise(board.noise**2, board.degrees_of_freedom)
+    seeds_of = {rung.charged_tokens: len(rung.losses) for rung in board.reference.rungs}
+    seeds = [seeds_of[tokens] for tokens in board.curve.tokens]
+    lines = []
+    for rung, planned in sorted(plan.ladder.items()):
+        found = smallest_speedup(board.curve, task.tokens(rung), noise, len(planned), seeds, board.tau)
+        said = "none on this ladder" if found is None else f"{math.ceil(found * 1000) / 1000:.3f}x"
+        lines.append(f"smallest speedup it detects at {rung_name(rung)}, at 80% power: {said}")
+    tau = "no tuning noise yet: placebos measure it" if board.tau is None else f"tuning noise {board.tau:.3f}"
+    return [*lines, f"  by seed noise {board.noise:.4f} nats ({board.degrees_of_freedom} df), {tau}"]

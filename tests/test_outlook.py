@@ -1,0 +1,53 @@
+"""What a plan says before a run is made: nothing that was not measured, and what the yardstick's noise allows."""
+
+import math
+import random
+
+from planned import KIND, STEPS, TASK, bowl, plan_of, searched, yardstick
+
+from bench.index import IndexRow
+from bench.outlook import ladder_tokens, outlook, searched_tokens
+
+
+def rows() -> list[IndexRow]:
+    """A yardstick's ladder with noise of 0.005 nats, made at 20,000 tokens a second."""
+    draw = random.Random(0)
+    blank = dict.fromkeys(IndexRow._fields)
+    made = []
+    for rung, seeds in yardstick().ladder.items():
+        for seed in seeds:
+            tokens = TASK.tokens(rung)
+            loss = 0.9 * rung**-0.4 + 1.0 + draw.gauss(0, 0.005)
+            made.append(IndexRow(**{
+                **blank, "run_id": f"{rung}-{seed}", "path": "x", "task": "nano", "task_digest": TASK.digest,
+                "entry": "adamw-ref", "entry_digest": "e", "values_digest": str(rung), "mode": "bf16", "budget": rung,
+                "track": "tuned", "seed": seed, "machine_kind": KIND, "harness": "h", "outcome": "finished",
+                "tokens": tokens, "charged_tokens": float(tokens), "select_loss": loss, "score_loss": loss,
+                "train_seconds": tokens / 20_000, "made": "2026-01-01", "epochs": 0.5,
+            }))  # fmt: skip
+    return made
+
+
+def test_without_a_run_nothing_is_guessed():
+    lines = outlook(plan_of("muon"), TASK, [])
+    assert sum("hours unknown" in line for line in lines) == 2
+    assert "unknown yet" in lines[-1]
+
+
+def test_with_a_yardstick_it_tells_hours_and_the_smallest_speedup():
+    plan = plan_of("muon")
+    lines = outlook(plan, TASK, rows())
+    hours = ladder_tokens(plan, TASK) / 20_000 / 3600
+    assert f"about {hours:.1f} hours" in lines[1]
+    found = [float(line.rsplit(" ", 1)[1].rstrip("x")) for line in lines if "it detects at" in line]
+    assert len(found) == 3 and all(1.0 < speedup < 1.2 for speedup in found)
+    assert found == sorted(found), "the ladder flattens, so a longer budget hides more"
+    assert "placebos measure it" in lines[-1]
+
+
+def test_the_tokens_it_forecasts_are_the_least_that_a_search_takes():
+    for plan in (plan_of("muon"), plan_of("adamw", placebo=1)):
+        tried, _ = searched(plan, bowl(plan.space["lr"].default), STEPS)
+        spent = sum(TASK.tokens(wanted.rung) for wanted, _ in tried) * len(plan.tuning.seeds)
+        assert searched_tokens(plan, TASK) <= spent
+        assert math.isclose(searched_tokens(plan, TASK), spent, rel_tol=0.35)
