@@ -81,7 +81,7 @@ class Conductor:
 
     def _claimed(self) -> FileLock:
         """Take the plan for this process: two engines on one plan would both append to its ledger."""
-        path = self.paths.places.work / "plans" / f"{self.plan.digest[:16]}.lock"
+        path = self.ledger.with_name(f".{self.ledger.stem}.lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path, timeout=0)
         try:

@@ -7,14 +7,15 @@ import pytest
 from small import write_task
 from working import bits, check_taken_up, job_in, refuse, slowly, told, until
 
+from bench.engine.answers import Deaths
 from bench.engine.ray import Ray
 from bench.errors import BenchError
 from bench.jobs import make
 
 
 @pytest.mark.slow
-def test_a_cluster_that_loses_a_node_makes_the_same_bits_and_nothing_twice(tmp_path):
-    ray = pytest.importorskip("ray")
+def test_a_cluster_that_loses_a_node_makes_the_same_bits_and_nothing_twice(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
     memory = {"object_store_memory": 80_000_000, "num_cpus": 1}
@@ -22,13 +23,18 @@ def test_a_cluster_that_loses_a_node_makes_the_same_bits_and_nothing_twice(tmp_p
     second = cluster.add_node(**memory)
     task = write_task(tmp_path)
     expected = bits([make(job_in(tmp_path / "straight", task, seed)) for seed in range(6)])
+    deaths: list[str] = []
+    monkeypatch.setattr(Deaths, "count", lambda self, place, job, how: deaths.append(how))
     engine = Ray(1, address=cluster.address)
     try:
         killer = threading.Thread(target=kill_node, args=(cluster, second, tmp_path))
         killer.start()
         found = list(engine.map(slowly, [job_in(tmp_path, task, seed) for seed in range(6)]))
         killer.join()
-        assert len([node for node in ray.nodes() if node["Alive"]]) == 1
+        assert len(deaths) == 1, f"the run on the killed node is lost once, however late Ray is told: {deaths}"
+        workers = {line["worker"] for line in told(tmp_path)}
+        makers = {line["worker"] for line in told(tmp_path) if line["what"] == "made"}
+        assert (len(workers), len(makers)) == (2, 1), "the killed node's worker had a run in hand, and made none"
         assert sorted(place for place, _ in found) == list(range(6))
         assert bits([path for _, path in sorted(found)]) == expected
         check_taken_up(tmp_path, 6)
