@@ -27,12 +27,12 @@ def shortened(name: str, folder: Path) -> Path:
     context = int(re.search(r"context\s*= (\d+)", text).group(1))
     changes = {
         "batch_sequences": BATCH[name], "micro_batch_sequences": BATCH[name] // 2, "compiled": "false",
-        "curve_points": 1, "curve_sequences": 2, "tokens": STEPS * BATCH[name] * context,
+        "curve_points": 1, "curve_sequences": 1, "tokens": STEPS * BATCH[name] * context,
         "rungs": "[1.0]", "compared": "[1.0]",
     }  # fmt: skip
     for key, value in changes.items():
         text = re.sub(rf"(?m)^{key}(\s*)= .*$", rf"{key}\1= {value}", text)
-    for split, (first, last) in {"train": (0, 200), "select": (800, 802), "score": (802, 804)}.items():
+    for split, (first, last) in {"train": (0, 200), "select": (800, 812), "score": (812, 824)}.items():
         text, found = re.subn(
             rf"(?ms)^\[data\.{split}\].*?^last.*?$",
             f'[data.{split}]\nfiles = ["{SHARD}"]\nfirst = {first}\nlast = {last}',
