@@ -1,5 +1,7 @@
 """Start a command once for every device of this machine, by torch's elastic agent, and say in one line how it ended."""
 
+import contextlib
+import ctypes
 import logging
 import os
 import signal
@@ -11,8 +13,15 @@ from pathlib import Path
 from bench.errors import BenchError, PeerLost
 
 LAUNCHED = "BENCH_LAUNCHED"  # in a rank's environment: who started it tells how it ended
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 LOST = PeerLost.status
 GOES_ON = "nothing is lost: the same command goes on from the last checkpoint"
+
+
+def die_with_launcher() -> None:
+    """Have the kernel end this rank when who launched it is killed: an orphan would hold on to its run."""
+    with contextlib.suppress(OSError, AttributeError):  # not Linux
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def launch(ranks: int, arguments: Sequence[str], device: str | None = None) -> int:

@@ -4,13 +4,15 @@ import os
 import sys
 
 from bench.cli import boards, plans, runs, tasks  # noqa: F401  (each adds its verbs to the app)
-from bench.cli.app import app, err, speaks
+from bench.cli.app import app, err, is_rank, speaks
 from bench.errors import BenchError, PeerLost
-from bench.launch import LAUNCHED
+from bench.launch import LAUNCHED, die_with_launcher
 
 
 def main() -> None:
     """Run a verb; a user's mistake is printed without a traceback (exit 2). Typer ends at Ctrl-C with 130."""
+    if LAUNCHED in os.environ and is_rank():
+        die_with_launcher()
     if not speaks():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (rank 0 prints for all)
     try:
