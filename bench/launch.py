@@ -84,20 +84,16 @@ def _ended(statuses: dict[int, int], logs: Path) -> int:
     rank, status = next(iter(sorted(cause.items())))
     if rank == 0 and status > 0 and status != LOST:
         return status
-    if status < 0:
-        how = f"was killed ({signal.Signals(-status).name})"
-    elif status == LOST:
-        how = "lost the others"
-    else:
-        how = f"ended: {_last_words(logs, rank)}"
+    if status > 0 and status != LOST:
+        print(f"error: {_last_words(logs, rank)}", file=sys.stderr)
+        return 1
+    how = f"was killed ({signal.Signals(-status).name})" if status < 0 else "lost the others"
     print(f"error: rank {rank} {how}\n  {GOES_ON}", file=sys.stderr)
     return 1
 
 
 def _last_words(logs: Path, rank: int) -> str:
-    """Return what a rank whose output nobody sees said at its end."""
-    lines = [
-        line for path in logs.rglob(f"{rank}/stderr.log") for line in path.read_text().splitlines() if line.strip()
-    ]
-    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return (errors or lines or ["without a word"])[-1]
+    """Return what a rank whose output nobody sees said at its end: its error with the hint, else its last line."""
+    said = "\n".join(path.read_text() for path in logs.rglob(f"{rank}/stderr.log")).strip()
+    words = said.rpartition("error: ")[2] if "error: " in said else said.rpartition("\n")[2] or "ended without a word"
+    return words if words.startswith("rank ") else f"rank {rank}: {words}"

@@ -4,7 +4,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from bench.digest import digest_of
 from bench.entry import Value
@@ -111,7 +111,7 @@ def append(
     return Trial.model_validate_json(line)
 
 
-def _drop_cut_line(file) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _drop_cut_line(file: BinaryIO) -> None:
     file.seek(0)
     whole = file.read().rpartition(b"\n")
     file.truncate(len(whole[0]) + len(whole[1]))
