@@ -2,14 +2,14 @@
 whatever is there: the ledger's lines, the records of its runs, the checkpoints of those under way."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from filelock import FileLock, Timeout
 
 from bench.claims import DECAY, without_decay
-from bench.entry import Entry, Value
+from bench.entry import WARMUP, Entry, Value
 from bench.errors import BenchError
 from bench.index import IndexRow, load_index
 from bench.jobs import Job, make, pilot, read_sizes, steps_of
@@ -219,7 +219,7 @@ class Conductor:
     def _transfer_job(self, rung: float, seed: int, places: Places, factor: float = 1.0) -> Job:
         """Return a run at the yardstick's learning rate, warm-up and decay, the updates scaled by what pilots found."""
         theirs = self._yardstick(rung)
-        lent = {name: theirs[name] for name in ("lr", "warmup_fraction")}
+        lent = {name: theirs[name] for name in ("lr", WARMUP)}
         own = {**self.plan.fixed, **{name: space.default for name, space in self.plan.space.items()}}
         values = without_decay({**own, **lent})
         decay = {DECAY: _number(theirs[DECAY])}
@@ -231,11 +231,11 @@ class Conductor:
                 machine_kind=self.plan.machine_kind, places=places,
             ),
         ]  # fmt: skip
-        pilots = [Job(**{**vars(job), "transfer": decay}) for job in pilots]
+        pilots = [replace(job, transfer=decay) for job in pilots]
         sizes = {place: read_sizes(path) for place, path in self.engine.map(pilot, pilots)}
         scales = {shape: float(f"{sizes[1][shape] / size:.6g}") for shape, size in sizes[0].items() if size > 0}
         job = self._job("transfer", rung, seed, {**values, "lr": _number(values["lr"]) * factor}, places)
-        return Job(**{**vars(job), "transfer": {**decay, **scales}})
+        return replace(job, transfer={**decay, **scales})
 
     def _expect(self, stage: str, jobs: Sequence[Job]) -> None:
         self.stand.stage, self.stand.waiting = stage, len(jobs)

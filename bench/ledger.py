@@ -115,7 +115,3 @@ def _drop_cut_line(file: BinaryIO) -> None:
     file.seek(0)
     whole = file.read().rpartition(b"\n")
     file.truncate(len(whole[0]) + len(whole[1]))
-
-
-def ledger_digest(trials: list[Trial]) -> str | None:
-    return trials[-1].digest if trials else None

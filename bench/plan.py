@@ -1,7 +1,7 @@
 """A plan: all runs that a claim will rest on, written and digested before the first of them (protocol B and D)."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -141,11 +141,9 @@ def read_plan(path: Path) -> Plan:
     return plan
 
 
-def find_plans(folder: Path, task: str, entry: str, status: Literal["newest", "all"] = "newest") -> list[Plan]:
-    """Return the plans of an entry on a task, the last look only or all of them, first look first."""
-    plans = [read_plan(path) for path in sorted((folder / task).glob(f"{entry}-*.json"))]
-    mine = sorted((plan for plan in plans if plan.entry == entry), key=lambda plan: plan.look)
-    return mine[-1:] if status == "newest" else mine
+def find_plans(folder: Path, task: str, entry: str) -> list[Plan]:
+    """Return the plans of an entry on a task, first look first."""
+    return [plan for plan in all_plans(folder, task) if plan.entry == entry]
 
 
 def all_plans(folder: Path, task: str) -> list[Plan]:

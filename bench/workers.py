@@ -106,11 +106,6 @@ def start(cuda: bool) -> Workers:
     return workers
 
 
-def stop() -> None:
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
-
-
 def owners(matrices: Sequence[Parameter], ranks: int) -> list[list[Parameter]]:
     """Share matrices out so that every rank has about the same work, which goes as m n min(m, n).
 

@@ -7,7 +7,7 @@ from planned import STEPS, TASK, bowl, plan_of, trial_run, write_trials
 
 from bench.digest import digest_of
 from bench.errors import BenchError
-from bench.ledger import append, ledger_digest, ledger_path, read_ledger, read_studies
+from bench.ledger import append, ledger_path, read_ledger, read_studies
 from bench.plan import write_plan
 from bench.tuning import state_of
 
@@ -24,7 +24,6 @@ def test_a_ledger_is_read_back_as_it_was_written(ledger):
     path, trials = ledger
     assert read_ledger(path, PLAN) == trials and len(trials) == 8
     assert trials[0].before == PLAN.digest and [t.number for t in trials] == list(range(8))
-    assert ledger_digest(trials) == trials[-1].digest and ledger_digest([]) is None
     assert read_ledger(path.with_name("none.jsonl"), PLAN) == []
 
 

@@ -96,15 +96,14 @@ def test_three_looks_at_most_and_their_seeds_are_disjoint(tmp_path):
         plan_of("muon", after=looks[2])
     for plan in reversed(looks):
         write_plan(tmp_path, plan)
-    assert find_plans(tmp_path, "nano", "muon") == looks[2:]
-    assert find_plans(tmp_path, "nano", "muon", "all") == looks == all_plans(tmp_path, "nano")
+    assert find_plans(tmp_path, "nano", "muon") == looks == all_plans(tmp_path, "nano")
 
 
 def test_plans_of_names_that_begin_alike_are_told_apart(tmp_path):
     for name in ("adamw", "adamw-hybrid"):
         write_plan(tmp_path, plan_of(name))
     write_plan(tmp_path, plan_of("adamw", 1))
-    assert [plan.entry for plan in find_plans(tmp_path, "nano", "adamw", "all")] == ["adamw"]
+    assert [plan.entry for plan in find_plans(tmp_path, "nano", "adamw")] == ["adamw"]
     assert [plan.entry for plan in all_plans(tmp_path, "nano")] == ["adamw", "adamw-hybrid", "adamw@1"]
     assert find_plans(tmp_path, "nano", "muon") == all_plans(tmp_path / "none", "nano") == []
 

@@ -169,7 +169,7 @@ def _planned(
     from bench.setting import Watch, settle
 
     name = f"{entry.name}@{placebo}" if placebo else entry.name
-    plans = find_plans(leaderboard / "plans", task.stem, name, "all")
+    plans = find_plans(leaderboard / "plans", task.stem, name)
     there = [plan for plan in plans if (plan.task_digest, plan.entry_digest) == (definition.digest, entry.digest)]
     if there and not after:
         return there[-1]
