@@ -121,7 +121,8 @@ def replay(
     found = read_record(record)
     inputs = found.inputs
     if found.machine.ranks > 1 and not is_rank():
-        raise typer.Exit(launch(found.machine.ranks, sys.argv[1:]))
+        on_cpu = not found.machine.instructions.startswith("compute")  # then its ranks may share cores
+        raise typer.Exit(launch(found.machine.ranks, sys.argv[1:], "cpu" if on_cpu else None))
     definition = read_task(tasks / f"{inputs.task}.toml")
     paths = sorted(baselines.glob(f"*/{inputs.entry.partition('@')[0]}.toml"))
     if not paths:
