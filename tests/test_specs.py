@@ -114,7 +114,7 @@ def test_an_entry_s_digest_moves_with_its_code_and_not_with_its_comments(tmp_pat
 
 def test_an_entry_s_digest_covers_the_shared_mathematics_it_imports():
     names = set(Entry(ROOT / "baselines/muon/muon.toml").sources)
-    assert {"optimizer.py", "bench.linalg.newton_schulz", "bench.linalg.stacks"} <= names
+    assert {"optimizer.py", "bench.linalg.newton_schulz", "bench.linalg.matrixwise"} <= names
     assert not any("linalg" in name for name in Entry(ROOT / "baselines/adamw/adamw.toml").sources)
 
 

@@ -6,19 +6,20 @@
     w <- (1 - lr weight_decay) w
     w <- w - lr sqrt(max(1, out / in)) o
 
-A weight that is several matrices side by side is orthogonalized block by block. The hidden matrices only; State: one
+A weight that is several matrices side by side is orthogonalized block by block. The hidden matrices only. State: one
 momentum per weight, fp32. Newton-Schulz runs in bf16, as in the source.
 """
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from bench.linalg.matrixwise import Matrixwise
 from bench.linalg.newton_schulz import newton_schulz
-from bench.linalg.stacks import map_stacks
 from bench.roles import Matrix, Roles, Run
 
 
@@ -30,38 +31,23 @@ class Hyperparameters:
     weight_decay: float
 
 
-class Muon(Optimizer):
-    def __init__(self, matrices: tuple[Matrix, ...], hp: Hyperparameters) -> None:
-        self._blocks = {matrix.weight: matrix.blocks for matrix in matrices}
-        super().__init__(
-            [{"params": [matrix.weight for matrix in matrices]}],
-            {"lr": hp.lr, "momentum": hp.momentum, "steps": hp.newton_schulz_steps, "weight_decay": hp.weight_decay},
-        )
+class Muon(Matrixwise):
+    def begin(self, gradients: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
+        return {"momentum": torch.zeros_like(gradients)}
 
-    @torch.no_grad()
-    def step(self) -> None:
-        for group in self.param_groups:
-            weights = [w for w in group["params"] if w.grad is not None]
-            if not weights:
-                continue
-            gradients = [w.grad for w in weights]
-            for w in weights:
-                if not self.state[w]:
-                    self.state[w]["momentum"] = torch.zeros_like(w)
-            momenta = [self.state[w]["momentum"] for w in weights]
-            torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-            updates = list(torch._foreach_lerp(gradients, momenta, group["momentum"]))
-            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(weights, self._orthogonalized(weights, updates, group["steps"]), alpha=-group["lr"])
+    def update(self, gradients: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
+        momentum = state["momentum"].lerp_(gradients, 1 - group["momentum"])
+        return newton_schulz(gradients.lerp_(momentum, group["momentum"]), group["steps"])
 
-    def _orthogonalized(self, weights: list[Parameter], updates: list[Tensor], steps: int) -> list[Tensor]:
-        """Return the updates with each block near its polar factor, scaled by sqrt(max(1, out / in)) of the block."""
-        blocks = [block for w, u in zip(weights, updates, strict=True) for block in u.split(self._blocks[w])]
-        done = map_stacks(blocks, lambda stack: newton_schulz(stack, steps))
-        torch._foreach_mul_(done, [max(1.0, b.shape[0] / b.shape[1]) ** 0.5 for b in blocks])
-        ends = iter(done)
-        return [torch.cat([next(ends) for _ in self._blocks[w]]) for w in weights]
+    def size(self, rows: int, columns: int) -> float:
+        return math.sqrt(max(1.0, rows / columns))
+
+    def flipped(self, matrix: Matrix, rows: int, columns: int) -> bool:
+        return rows > columns  # the polar factor of a transpose is the transpose of the polar factor
 
 
 def build(roles: Roles, hp: Hyperparameters, run: Run) -> Optimizer:
-    return Muon(roles.hidden, hp)
+    return Muon(
+        roles.hidden,
+        {"lr": hp.lr, "weight_decay": hp.weight_decay, "momentum": hp.momentum, "steps": hp.newton_schulz_steps},
+    )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch.optim import Optimizer
 
+from bench.linalg.held import held
 from bench.roles import Roles, Run
 
 
@@ -29,10 +30,7 @@ class SGD(Optimizer):
             weights = [w for w in group["params"] if w.grad is not None]
             if not weights:
                 continue
-            for w in weights:
-                if not self.state[w]:
-                    self.state[w]["momentum"] = torch.zeros_like(w)
-            momenta = [self.state[w]["momentum"] for w in weights]
+            (momenta,) = held(self, weights, "momentum")
             torch._foreach_mul_(momenta, group["momentum"])
             torch._foreach_add_(momenta, [w.grad for w in weights])
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])

@@ -135,7 +135,7 @@ def test_a_second_engine_on_a_plan_and_another_kind_of_machine_are_refused_and_c
     paths = conductor_of(tmp_path, plan).paths
     with conductor_of(tmp_path, plan)._claimed(), pytest.raises(BenchError, match="by another process"):
         conductor_of(tmp_path, plan).evaluate()
-    assert not paths.ledgers.exists() and not paths.places.records.exists()
+    assert not list(paths.ledgers.rglob("*.jsonl")) and not paths.places.records.exists()
     other = tmp_path / "other"
     other.mkdir()
     prepare(other, 4, kind="f" * 64)

@@ -1,10 +1,9 @@
-"""Orthogonalization against the exact polar factor in float64, and stacking that keeps order and orientation."""
+"""Orthogonalization against the exact polar factor in float64."""
 
 import pytest
 import torch
 
 from bench.linalg.newton_schulz import newton_schulz
-from bench.linalg.stacks import map_stacks
 
 
 def polar(matrix: torch.Tensor) -> torch.Tensor:
@@ -40,16 +39,3 @@ def test_zeros_stay_zeros_and_scale_does_not_matter():
     stack = torch.randn(1, 8, 12, generator=torch.Generator().manual_seed(1))
     small, large = (newton_schulz(stack * scale, 5, torch.float32) for scale in (1e-3, 1e3))
     torch.testing.assert_close(small, large, rtol=1e-2, atol=1e-3)
-
-
-def test_stacks_hold_a_shape_and_its_transpose_and_come_back_in_order():
-    matrices = [torch.randn(4, 6), torch.randn(5, 5), torch.randn(6, 4), torch.randn(4, 6)]
-    seen = []
-
-    def double(stack: torch.Tensor) -> torch.Tensor:
-        seen.append(tuple(stack.shape))
-        return 2 * stack
-
-    for before, after in zip(matrices, map_stacks(matrices, double), strict=True):
-        assert torch.equal(after, 2 * before)
-    assert sorted(seen) == [(1, 5, 5), (3, 4, 6)]
