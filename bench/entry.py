@@ -47,6 +47,7 @@ class Facts(Spec):
     """The TOML of an entry."""
 
     title: str
+    family: Literal["element-wise", "orthogonalized", "Kronecker", "rotated", "stateless", "control"]
     paper: str  # arXiv id or address
     authors: tuple[str, ...]
     scope: Literal["full", "hidden", "mixed"]  # full: claims all parameters; hidden: the blocks' matrices only
@@ -59,6 +60,7 @@ class Facts(Spec):
     fixed: dict[str, Value] = Field(default_factory=dict)
     search: dict[str, Range] = Field(default_factory=dict)
     deviations: tuple[str, ...] = ()  # known departures from the source
+    compared_with: tuple[str, ...] = ()  # dotted names of other people's optimizers whose steps a test holds ours to
 
     @model_validator(mode="after")
     def _consistent(self) -> "Facts":

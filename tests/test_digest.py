@@ -48,6 +48,7 @@ def build(roles, hp, run):
     return []
 """
 TOML = """title = "Toy"
+family = "element-wise"
 paper = "none"
 authors = ["nobody"]
 scope = "mixed"

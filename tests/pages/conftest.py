@@ -92,7 +92,8 @@ def write_entry(folder, name, title, extra=""):
         '"""A toy."""\n\n\nclass Hyperparameters:\n    lr: float\n\n\ndef build(roles, hp, run):\n    return []\n'
     )
     (home / f"{name}.toml").write_text(
-        f"title = '{title}'\npaper = 'arXiv:2302.06675'\nauthors = ['A. Author']\nscope = 'hidden'\n{extra}"
+        f"title = '{title}'\nfamily = 'element-wise'\n"
+        f"paper = 'arXiv:2302.06675'\nauthors = ['A. Author']\nscope = 'hidden'\n{extra}"
         "[schedule]\nkind = 'decay'\nwarmup_fraction = 0.1\n"
         "[search.lr]\ndefault = 0.02\nlow = 0.0025\nhigh = 0.16\nscale = 'log'\n"
     )

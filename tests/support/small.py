@@ -41,7 +41,7 @@ def write_entry(folder: Path, body: str, fixed: str = "", scope: str = "mixed") 
     )
     path = home / "strange.toml"
     path.write_text(
-        f'title = "Strange"\npaper = "none"\nauthors = ["nobody"]\nscope = "{scope}"\n'
+        f'title = "Strange"\nfamily = "control"\npaper = "none"\nauthors = ["nobody"]\nscope = "{scope}"\n'
         f'[schedule]\nkind = "decay"\nwarmup_fraction = 0.1\n[fixed]\n{fixed}'
     )
     return path
