@@ -22,7 +22,8 @@ class Matrixwise(Optimizer):
     """Steps stacks of matrices: w <- (1 - lr weight_decay) w - lr size update.
 
     defaults: lr, weight_decay (0 where it is left out), and what update() reads of the group beside them.
-    group["step"] counts from 1. State is kept by weight, (blocks, ...) fp32 tensors, so a checkpoint has all of it.
+    group["step"] counts from 1. State is kept by weight, (blocks, ...) fp32 tensors, so a checkpoint has all of it;
+    they lie side by side in memory, so that a stack's state is no copy.
     """
 
     def __init__(self, matrices: Sequence[Matrix], defaults: dict[str, Any]) -> None:
@@ -34,10 +35,10 @@ class Matrixwise(Optimizer):
         """Return the state (k, ...) of a stack before its first step; its first gradients (k, m, n) may tell."""
         return {}
 
-    def update(self, gradients: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
+    def update(self, gradients: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> Tensor | None:
         """Return the step (k, m, n) in units of the learning rate; state is changed in place, or its tensors replaced.
 
-        gradients are a copy that may be written over.
+        gradients are a copy that may be written over. None moves nothing: the weights do not decay either.
         """
         raise NotImplementedError
 
@@ -58,18 +59,20 @@ class Matrixwise(Optimizer):
 
     def _step_together(self, weights: list[Parameter], group: dict[str, Any]) -> None:
         gradients = torch.cat([self._blocks(w, w.grad) for w in weights])
-        counts = [len(self._matrices[w].blocks) for w in weights]
         if not self.state[weights[0]]:
             for name, stack in self.begin(gradients, group).items():
-                for w, part in zip(weights, stack.split(counts), strict=True):
-                    self.state[w][name] = part.clone()
-        state = {name: torch.cat([self.state[w][name] for w in weights]) for name in self.state[weights[0]]}
+                self._keep(weights, name, stack.clone(memory_format=torch.contiguous_format))
+        kept = {name: self._joined(weights, name) for name in self.state[weights[0]]}
+        state = dict(kept)
         updates = self.update(gradients, state, group)
         for name, stack in state.items():
-            torch._foreach_copy_([self.state[w][name] for w in weights], list(stack.split(counts)))
+            if stack is not kept[name]:
+                kept[name].copy_(stack)
+        if updates is None:
+            return
         if group["weight_decay"]:
             torch._foreach_mul_(list[Tensor](weights), 1 - group["lr"] * group["weight_decay"])
-        for w, part in zip(weights, updates.split(counts), strict=True):
+        for w, part in self._parts(weights, updates):
             self._blocks(w, w).add_(part, alpha=-group["lr"] * self.size(*self._block_shape(w)))
 
     def _stacks(self, weights: list[Parameter]) -> Iterator[list[Parameter]]:
@@ -82,6 +85,23 @@ class Matrixwise(Optimizer):
             for first in range(0, len(members), most):
                 yield members[first : first + most]
 
+    def _parts(self, weights: list[Parameter], stack: Tensor) -> Iterator[tuple[Parameter, Tensor]]:
+        """Yield each weight with its part of a stack, a view."""
+        return zip(weights, stack.split([len(self._matrices[w].blocks) for w in weights]), strict=True)
+
+    def _keep(self, weights: list[Parameter], name: str, stack: Tensor) -> Tensor:
+        """Make a stack the state of its weights, and return it."""
+        for w, part in self._parts(weights, stack):
+            self.state[w][name] = part
+        return stack
+
+    def _joined(self, weights: list[Parameter], name: str) -> Tensor:
+        """Return the state of several weights as one stack, anew where they are not side by side, as after loading."""
+        parts = [self.state[w][name] for w in weights]
+        if not _side_by_side(parts):
+            return self._keep(weights, name, torch.cat(parts))
+        return parts[0].as_strided((sum(len(part) for part in parts), *parts[0].shape[1:]), parts[0].stride())
+
     def _block_shape(self, w: Parameter) -> tuple[int, int]:
         return w.shape[0] // len(self._matrices[w].blocks), w.shape[1]
 
@@ -91,3 +111,13 @@ class Matrixwise(Optimizer):
         rows, columns = self._block_shape(w)
         view = tensor.view(-1, rows, columns)
         return view.mT if self.flipped(self._matrices[w], rows, columns) else view
+
+
+def _side_by_side(parts: Sequence[Tensor]) -> bool:
+    storage, place = parts[0].untyped_storage().data_ptr(), parts[0].storage_offset()
+    for part in parts:
+        neighbours = part.untyped_storage().data_ptr() == storage and part.storage_offset() == place
+        if not (neighbours and part.is_contiguous()):
+            return False
+        place += part.numel()
+    return True

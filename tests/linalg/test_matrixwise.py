@@ -88,3 +88,32 @@ def test_parameters_that_are_no_leaf_of_a_stack_keep_their_storage():
     address = w.data_ptr()
     stepped([w], [torch.ones(4, 4)])
     assert w.data_ptr() == address
+
+
+def test_the_state_of_a_stack_is_no_copy_but_after_loading_where_it_is_joined_again():
+    weights, gradients = weights_of([(4, 6)] * 2), [g.detach() for g in weights_of([(4, 6)] * 2, seed=1)]
+    optimizer = stepped(weights, gradients)
+    first, second = (optimizer.state[w]["sum"] for w in weights)
+    assert second.data_ptr() == first.data_ptr() + first.nbytes
+    loaded = Counting(roles_with(weights).hidden)
+    loaded.load_state_dict(optimizer.state_dict())
+    for w in weights:
+        loaded.state[w]["sum"] = loaded.state[w]["sum"].clone()
+    for owner in (optimizer, loaded):
+        owner.step()
+    for w in weights:
+        assert torch.equal(optimizer.state[w]["sum"], loaded.state[w]["sum"])
+    assert [optimizer.state[w]["sum"].data_ptr() for w in weights] == [first.data_ptr(), second.data_ptr()]
+
+
+def test_an_update_of_none_moves_nothing():
+    class Looking(Counting):
+        def update(self, gradients, state, group):
+            super().update(gradients, state, group)
+
+    (w,) = weights_of([(4, 4)])
+    before = w.detach().clone()
+    optimizer = Looking(roles_with([w]).hidden, weight_decay=0.5)
+    w.grad = torch.ones(4, 4)
+    optimizer.step()
+    assert torch.equal(w, before) and torch.equal(optimizer.state[w]["sum"], torch.ones(1, 4, 4))
