@@ -40,6 +40,8 @@ MISTAKES = {
     "a file nobody made": (["lint", "nowhere"], "nowhere: no such file or folder"),
     "a record that is not there": (["replay", "gone.json"], "gone.json: no such file"),
     "a folder that cannot be made": (["site", "--records", ".", "--out", "/proc/x"], "/proc/x"),
+    "entries that are not there": (["entries", "nowhere"], "nowhere: no such file"),
+    "a folder without entries": (["entries", ROOT / "tasks"], "no entries here"),
     "a folder for a task": (["task", ROOT / "tasks"], "cannot be read"),
 }
 

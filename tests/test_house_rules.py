@@ -19,7 +19,7 @@ FLOORS = [
      "devices", "versions", "lint", "plan", "ledger", "tuning", "tuned", "outlook"],
     ["model", "roles", "data", "schedule", "linalg", "checkpoint", "clock", "machine",
      "transfer", "workers"],
-    ["evaluate", "train", "assemble", "facts", "claims", "setting", "run"],
+    ["evaluate", "train", "assemble", "facts", "claims", "inventory", "setting", "run"],
     ["replay", "jobs", "conduct", "engine"],
     ["display", "launch", "cli", "__main__"],
 ]  # fmt: skip

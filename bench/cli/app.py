@@ -1,6 +1,7 @@
 """The app that all verbs belong to, and the arguments that several of them take."""
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,14 @@ Records = Annotated[
     list[Path] | None, typer.Option(help="a folder of records; may be repeated", show_default="leaderboard/records")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a script")]
+
+
+class Format(StrEnum):
+    plain = "plain"
+    github = "github"
+    latex = "latex"
+    csv = "csv"
+    json = "json"
 
 
 def speaks() -> bool:

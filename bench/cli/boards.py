@@ -1,13 +1,12 @@
 """Verbs about what comes of records: score, site."""
 
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.app import Records, TaskPath, app, err, example
+from bench.cli.app import Format, Records, TaskPath, app, err, example
 from bench.places import PUBLISHED, RUNS
 from bench.task import Task, read_task
 
@@ -16,14 +15,6 @@ if TYPE_CHECKING:
     from bench.ledger import Study
     from bench.score.board import Board
     from bench.score.search import Search
-
-
-class Format(StrEnum):
-    plain = "plain"
-    github = "github"
-    latex = "latex"
-    csv = "csv"
-    json = "json"
 
 
 @app.command(**example("score tasks/nano.toml --format github"))

@@ -1,4 +1,4 @@
-"""Verbs about what is there before a run: task, data, lint."""
+"""Verbs about what is there before a run: task, entries, data, lint."""
 
 import json
 from functools import partial
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.app import AsJson, TaskPath, app, err, example
+from bench.cli.app import AsJson, Format, TaskPath, app, err, example
 from bench.forecast import MFU, Purchase, forecast, render_forecast
 from bench.places import PUBLISHED, data_folder
 from bench.task import read_task, rung_name
@@ -60,6 +60,21 @@ def task(
     if pin:
         err.print(f"pinned in {pin_version(task, definition)}", markup=False, highlight=False, soft_wrap=True)
     print(json.dumps(facts) if as_json else render_forecast(facts))
+
+
+@app.command(**example("entries baselines --format github"))
+def entries(
+    path: Annotated[Path, typer.Argument(help="an entry, or a folder of them")] = Path("baselines"),
+    task: Annotated[Path, typer.Option(help="whose shapes the state is measured on")] = Path("tasks/nano.toml"),
+    output: Annotated[Format, typer.Option("--format", help="of the table")] = Format.plain,
+) -> None:
+    """List entries: family, scope, state and extra passes as measured in a few steps, proof, deviations."""
+    from bench.inventory import entries_at, inventory, render
+
+    found, definition = entries_at(path), read_task(task)
+    with err.status("measuring"):
+        lines = inventory(found, definition)
+    print(render(lines, output.value), end="")
 
 
 @app.command(**example("lint tasks baselines leaderboard/records"))
