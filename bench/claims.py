@@ -52,6 +52,7 @@ def evaluation_weights(
 def build_entry(entry: Entry, values: dict[str, Value], roles: Roles, run: Run) -> list[Optimizer]:
     """Return the entry's optimizers, checked against its scope."""
     hyperparameters = entry.hyperparameters(values)
+    _check_parameters(entry, roles)
     try:
         built = entry.module().build(roles, hyperparameters, run)
     except Exception as error:
@@ -67,6 +68,23 @@ def build_entry(entry: Entry, values: dict[str, Value], roles: Roles, run: Run) 
             "full claims every parameter, hidden the blocks' matrices and no others; anything else is mixed",
         )
     return optimizers
+
+
+def _check_parameters(entry: Entry, roles: Roles) -> None:
+    """Refuse what no entry is written for, before one meets it: odd shapes, and weights that are not fp32."""
+    for role, weights in roles.by_name.items():
+        dimensions = 1 if role == "vectors" else 2
+        for w in weights:
+            if w.ndim != dimensions or not w.numel():
+                raise BenchError(
+                    f"{entry.path}: a parameter among the {role} has shape {tuple(w.shape)}",
+                    f"expected {dimensions} dimension{'s' * (dimensions - 1)}, and none of them empty",
+                )
+            if w.dtype != torch.float32:
+                raise BenchError(
+                    f"{entry.path}: a parameter among the {role} is {w.dtype}, expected torch.float32",
+                    "weights are kept in fp32, products taken in bf16: a bf16 weight loses steps below 1/512 of itself",
+                )
 
 
 def claimed(optimizers: list[Optimizer], roles: Roles, source: Path | None = None) -> list[Parameter]:

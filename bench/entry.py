@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from bench.digest import digest_of, digest_of_sources
+from bench.domains import expected
 from bench.errors import BenchError, did_you_mean
 from bench.spec import Spec, read_text, read_toml
 
@@ -92,7 +93,11 @@ class Entry:
             **declared,
             WARMUP: self.facts.schedule.warmup_fraction,
         }
-        self._check_code()
+        self.annotations = self._check_code()
+        self._check_domains(self.defaults)
+        for name, dimension in self.facts.search.items():
+            self._check_domains({name: dimension.low})
+            self._check_domains({name: dimension.high})
 
     @cached_property
     def digest(self) -> str:
@@ -130,10 +135,17 @@ class Entry:
         warmup = values[WARMUP]
         if isinstance(warmup, str) or not 0 <= warmup < 1:
             raise BenchError(f"{self.path}: {WARMUP} is {warmup!r}, expected a number from 0 up to but not 1")
+        self._check_domains(values)
         return values
 
-    def _check_code(self) -> None:
-        """Check without running it that optimizer.py fits the TOML."""
+    def _check_domains(self, values: dict[str, Value]) -> None:
+        for name, annotation in self.annotations.items():
+            wanted = expected(name, annotation, values[name]) if name in values else None
+            if wanted is not None:
+                raise BenchError(f"{self.path}: {name} is {values[name]!r}, expected {wanted}")
+
+    def _check_code(self) -> dict[str, str]:
+        """Check without running it that optimizer.py fits the TOML; return the type it says of each hyperparameter."""
         tree = _parse(self.source)
         names = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
         for wanted in ("Hyperparameters", "build"):
@@ -151,6 +163,7 @@ class Entry:
                 f"{self.path}: {name} is no field of Hyperparameters{did_you_mean(name, fields)}",
                 f"fields: {', '.join(fields) or 'none'}",
             )
+        return fields
 
     def module(self) -> ModuleType:
         """Return optimizer.py, run once under a name made from its digest; this is where torch gets imported."""
@@ -206,9 +219,10 @@ def _version(name: str) -> str:
         return "unknown"
 
 
-def _fields(node: ast.ClassDef) -> list[str]:
-    targets = [line.target for line in node.body if isinstance(line, ast.AnnAssign)]
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+def _fields(node: ast.ClassDef) -> dict[str, str]:
+    """Return the type of each field of a dataclass, as written."""
+    lines = [line for line in node.body if isinstance(line, ast.AnnAssign)]
+    return {line.target.id: ast.unparse(line.annotation) for line in lines if isinstance(line.target, ast.Name)}
 
 
 def find_entries(folder: Path) -> list[Entry]:

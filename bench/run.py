@@ -143,11 +143,20 @@ def above_initial(final: Final, progress: Progress) -> bool:
 
 
 def warm_up(assembly: Assembly) -> None:
-    """Compile outside the clock: one forward-backward and one evaluation, whose results are dropped."""
+    """Compile outside the clock: one forward-backward and one evaluation, whose results are dropped.
+
+    Here, once and before the first step, a sparse gradient is refused.
+    """
     tokens = assembly.parts.batch_at(0)[: assembly.course.micro_batch].to(assembly.parts.device)
     assembly.parts.losses_of(tokens).mean().backward()
-    for weight in assembly.roles.all:
-        weight.grad = None
+    for role, weights in assembly.roles.by_name.items():
+        for weight in weights:
+            if weight.grad is not None and weight.grad.layout != torch.strided:
+                raise BenchError(
+                    f"a gradient among the {role} has layout {weight.grad.layout}, expected torch.strided",
+                    "no entry is written for sparse gradients: build the model without them",
+                )
+            weight.grad = None
     assembly.parts.curve_loss()
 
 

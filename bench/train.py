@@ -109,13 +109,12 @@ def train(
         for optimizer, rates in zip(parts.optimizers, parts.peaks, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * m
+        pending.append((loss, norm, digest))
         with parts.around_step():
-            for optimizer in parts.optimizers:
-                optimizer.step()
+            _step(parts.optimizers, pending)
         parts.workers.hand_round(parts.owned)
         for w in weights:
             w.grad = None
-        pending.append((loss, norm, digest))
         if (step + 1) % FLUSH_STEPS == 0 or before is not None or step + 1 == end:
             _flush(pending, progress, clock, milestone_every, report)
             with clock.paused():
@@ -145,6 +144,16 @@ def _clip(weights: Iterable[Parameter], limit: float | None) -> Tensor:
     if limit is not None:
         torch._foreach_mul_(gradients, (limit / norm).clamp(max=1.0))
     return norm
+
+
+def _step(optimizers: Sequence[Optimizer], pending: list[tuple[Tensor, Tensor, str]]) -> None:
+    """Step all, and pass over what fails on numbers that are none: the next flush tells, to all ranks at one step."""
+    try:
+        for optimizer in optimizers:
+            optimizer.step()
+    except Exception:
+        if all(math.isfinite(number) for loss, norm, _ in pending for number in (loss, norm)):
+            raise
 
 
 def _flush(

@@ -15,6 +15,7 @@ from bench.entry import find_entries
 from bench.facts import state_tensors
 from bench.model import sequence_losses
 from bench.roles import Roles, Run
+from bench.train import Diverged
 
 ENTRIES = find_entries(Path(__file__).parents[1] / "baselines")
 RANKED = [entry for entry in ENTRIES if not entry.facts.control]
@@ -91,6 +92,31 @@ def test_a_gradient_of_zeros_leaves_every_number_finite(entry):
             optimizer.step()
     assert all(w.isfinite().all() for w in tiny.model.parameters())
     assert all(state.isfinite().all() for state in state_tensors(tiny.own))
+
+
+@every_entry
+def test_a_parameter_without_a_gradient_is_passed_over(entry):
+    tiny = Tiny(entry)
+    passed = {weights[0] for weights in tiny.roles.by_name.values() if weights}
+    before = [w.detach().clone() for w in passed]
+    for _ in range(3):
+        sequence_losses(tiny.model, batch_at(0).to(DEVICE)).mean().backward()
+        for w in passed:
+            w.grad = None
+        for optimizer in tiny.own:
+            optimizer.step()
+    assert all(torch.equal(w, old) for w, old in zip(passed, before, strict=True))
+    assert all(w.isfinite().all() for w in tiny.model.parameters())
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+@every_entry
+def test_a_gradient_that_is_no_number_ends_the_run_at_its_step(entry, number):
+    tiny = Tiny(entry, steps=16)
+    factors = iter([1.0] * 4 + [number] * 12)
+    tiny.roles.matrices[0].register_hook(lambda gradient: gradient * next(factors))
+    with pytest.raises(Diverged, match="at step 5"):
+        tiny.train()
 
 
 @every_entry

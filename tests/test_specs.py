@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bench.domains import expected
 from bench.entry import Entry, Facts
 from bench.errors import BenchError
 from bench.overrides import read_values
@@ -132,6 +133,12 @@ ENTRY_MISTAKES = {
         'scope = "hidden"\ntransfer = false',
         "needs a transfer_reason",
     ),
+    "a value outside its domain": ("newton_schulz_steps = 5", "newton_schulz_steps = 0", "newton_schulz_steps is 0"),
+    "a range that leaves the domain": (
+        "[fixed]\nmomentum            = 0.95",
+        '[search.momentum]\ndefault=0.9\nlow=0.8\nhigh=1.0\nscale="linear"\n[fixed]',
+        "momentum is 1.0, expected a number from 0 up to but not 1",
+    ),
     "a schedule of its own": ('kind            = "decay"', 'kind = "cosine"', "schedule.kind"),
 }
 
@@ -166,6 +173,51 @@ def test_values_set_by_hand_must_be_known_and_finite(tmp_path):
     path.write_text("lr = nan\n")
     with pytest.raises(BenchError, match="must be a finite number"):
         read_values(path)
+
+
+OUT_OF_DOMAIN = {
+    "momentum": (-1, "expected a number from 0 up to but not 1"),
+    "lr": ("fast", "expected a number"),
+    "weight_decay": (True, "expected a number"),
+    "newton_schulz_steps": (5.0, "expected a whole number"),
+}
+
+
+@pytest.mark.parametrize("name", OUT_OF_DOMAIN)
+def test_a_hyperparameter_outside_its_domain_is_named_with_its_value(name):
+    value, wanted = OUT_OF_DOMAIN[name]
+    entry = Entry(ROOT / "baselines/muon/muon.toml")
+    with pytest.raises(BenchError) as caught:
+        entry.values({name: value})
+    assert str(caught.value) == f"{entry.path}: {name} is {value!r}, {wanted}"
+
+
+@pytest.mark.parametrize(
+    "name, annotation, value, wanted",
+    [
+        ("beta1", "float", 1.5, "a number from 0 up to but not 1"),
+        ("shampoo_beta", "float", 1.0, "a number from 0 up to but not 1"),
+        ("eps", "float", -1, "a number from 0"),
+        ("weight_decay", "float", -1e-9, "a number from 0"),
+        ("rest_lr_factor", "float", -1.0, "a number from 0"),
+        ("lr", "float", float("inf"), "a finite number"),
+        ("lr", "float", float("nan"), "a finite number"),
+        ("steps", "int", 10**400, "a finite number"),
+        ("steps", "int", 0, "a whole number from 1"),
+        ("frequency", "int", -3, "a whole number from 1"),
+        ("frequency", "int", True, "a whole number"),
+        ("nesterov", "bool", 1, "true or false"),
+        ("scale", "str", 1, "text"),
+        ("momentum", "float", 0, None),
+        ("beta2", "float", 0.999, None),
+        ("eps", "float", 0, None),
+        ("steps", "int", 1, None),
+        ("radius", "float", -1.0, None),
+        ("kind", 'Literal["a", "b"]', 3, None),
+    ],
+)
+def test_a_value_s_type_is_the_dataclass_s_and_its_domain_goes_by_its_name(name, annotation, value, wanted):
+    assert expected(name, annotation, value) == wanted
 
 
 json_values = st.recursive(

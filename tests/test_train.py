@@ -36,6 +36,39 @@ def test_a_loss_that_is_no_number_ends_the_run_at_its_step():
     assert len(tiny.progress.losses) == 7
 
 
+def stepping(tiny: Tiny, step) -> Tiny:
+    """Have the entry's optimizer step by a function instead."""
+    tiny.own[0].step = step
+    return tiny
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_linear_algebra_that_raises_on_a_gradient_that_is_no_number_is_a_run_that_diverged(number):
+    tiny, raised = Tiny(ADAMW, steps=24), []
+
+    def step():
+        for w in tiny.roles.matrices:
+            try:
+                torch.linalg.cholesky(torch.eye(len(w), device=w.device) + w.grad @ w.grad.mT)
+            except torch.linalg.LinAlgError as error:
+                raised.append(error)
+                raise
+
+    broken = iter([1.0] * 6 + [number] * 18)
+    tiny.roles.matrices[0].register_hook(lambda gradient: gradient * next(broken))
+    with pytest.raises(Diverged, match="at step 7"):
+        stepping(tiny, step).train()
+    assert raised and tiny.progress.step == 7
+
+
+def test_a_step_that_fails_on_good_numbers_fails():
+    def step():
+        raise KeyError("oops")
+
+    with pytest.raises(KeyError, match="oops"):
+        stepping(Tiny(ADAMW, steps=24), step).train()
+
+
 def test_the_data_chain_is_the_digest_of_the_batches_in_order():
     progress = go(Tiny(ADAMW, steps=3))
     chain = b""

@@ -65,8 +65,8 @@ class ScheduleFreeAdamW(Optimizer):
         return zs, seconds
 
 
-def _directions(weights: list[Parameter], seconds: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
-    gradients = [w.grad for w in weights]
+def _directions(weights: list[Tensor], seconds: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+    gradients = [w.grad for w in weights if w.grad is not None]
     torch._foreach_mul_(seconds, group["beta2"])
     torch._foreach_addcmul_(seconds, gradients, gradients, 1 - group["beta2"])
     directions = list(torch._foreach_sqrt(seconds))
