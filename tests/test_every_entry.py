@@ -167,7 +167,8 @@ def test_a_learning_rate_of_zero_moves_nothing(entry):
 
 @every_ranked
 def test_the_learning_rate_scales_the_step(entry):
-    """A step at half the rate moves weights half as far (decay included, which is proportional too)."""
+    """Steps at half the rate move weights half as far (decay included, which is proportional too). Two steps on one
+    gradient: some methods only look at the first."""
     if entry.facts.schedule.kind == "constant":
         pytest.skip("a schedule-free method declares that it has no schedule to obey")
     moves = []
@@ -178,7 +179,7 @@ def test_the_learning_rate_scales_the_step(entry):
             for group in optimizer.param_groups:
                 group["lr"] *= factor
         sequence_losses(tiny.model, batch_at(0).to(DEVICE)).mean().backward()
-        for optimizer in tiny.own:
+        for optimizer in [*tiny.own, *tiny.own]:
             optimizer.step()
         moves.append(math.sqrt(sum((a - b).square().sum().item() for a, b in zip(before, tiny.bits(), strict=True))))
     assert moves[0] > 0
