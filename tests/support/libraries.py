@@ -1,0 +1,139 @@
+"""Other people's optimizers at an entry's values, to be timed against it, and why one of them may step otherwise.
+
+Their dialects are mapped and compared in tests/baselines, often at values that only a test wants; here are those of the
+entry. Where no reason is given (None) displacements should agree.
+"""
+
+from collections.abc import Callable
+
+import heavyball
+import pytorch_optimizer
+import torch
+from pytorch_optimizer.optimizer.scion import LMONorm
+from pytorch_optimizer.optimizer.shampoo import LayerWiseGrafting
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+Weights = list[Parameter]
+Library = tuple[Callable[[Weights, dict], Optimizer], str | None]
+
+
+def prepared(compiled: bool) -> dict[str, list[Library]]:
+    """Return the table; give heavyball's Muon the coefficients of the others, and let it compile only where asked."""
+    heavyball.utils.zeropower_via_newtonschulz5 = heavyball.utils.legacy_zeropower_via_newtonschulz5
+    if not compiled:
+        heavyball.utils.compile_mode = None
+    return LIBRARIES
+
+
+def groups(weights: Weights, v: dict, matrices: dict | None = None, vectors: dict | None = None) -> list[dict]:
+    """Return the matrices, which decay, and the vectors, which do not, with settings of their own."""
+    found = [
+        {"params": [w for w in weights if w.ndim == 2], "weight_decay": v["weight_decay"], **(matrices or {})},
+        {"params": [w for w in weights if w.ndim == 1], "weight_decay": 0.0, **(vectors or {})},
+    ]
+    return [group for group in found if group["params"]]
+
+
+def betas(v: dict) -> tuple[float, float]:
+    return v["beta1"], v["beta2"]
+
+
+def muon(adjusted: bool) -> Callable[[Weights, dict], Optimizer]:
+    return lambda w, v: pytorch_optimizer.Muon(
+        groups(w, v, {"use_muon": True}), lr=v["lr"], momentum=v["momentum"], ns_steps=v["newton_schulz_steps"],
+        use_adjusted_lr=adjusted,
+    )  # fmt: skip
+
+
+def normuon(w: Weights, v: dict) -> Optimizer:
+    return pytorch_optimizer.NorMuon(
+        groups(w, v, {"use_muon": True}), lr=v["lr"], momentum=v["momentum"], ns_steps=v["newton_schulz_steps"],
+        beta2=v["beta2"], update_scale="match_rms",
+    )  # fmt: skip
+
+
+def torch_muon(size: str) -> Callable[[Weights, dict], Optimizer]:
+    return lambda w, v: torch.optim.Muon(
+        groups(w, v), lr=v["lr"], momentum=v["momentum"], ns_steps=v["newton_schulz_steps"], adjust_lr_fn=size
+    )
+
+
+def scion(w: Weights, v: dict) -> Optimizer:
+    return pytorch_optimizer.SCION(
+        groups(w, v, {"norm_type": LMONorm.SPECTRAL, "scale": v["hidden_radius"]},
+               {"norm_type": LMONorm.BIAS, "scale": v["vector_radius"]}),
+        lr=v["lr"], momentum=1 - v["momentum"], constraint=True,
+    )  # fmt: skip
+
+
+def schedule_free(make: Callable[..., Optimizer]) -> Callable[[Weights, dict], Optimizer]:
+    def made(w: Weights, v: dict) -> Optimizer:
+        optimizer = make(groups(w, v), lr=v["lr"], betas=betas(v), eps=v["eps"])
+        optimizer.train()
+        return optimizer
+
+    return made
+
+
+def shampoo(w: Weights, v: dict) -> Optimizer:
+    return pytorch_optimizer.ScalableShampoo(
+        groups(w, v), lr=v["lr"], betas=betas(v), moving_average_for_momentum=True, nesterov=False,
+        decoupled_weight_decay=True, start_preconditioning_step=v["start_step"],
+        preconditioning_compute_steps=v["precondition_frequency"], block_size=8192, shape_interpretation=False,
+        graft_type=LayerWiseGrafting.RMSPROP, diagonal_eps=v["graft_eps"],
+    )  # fmt: skip
+
+
+ADAMW: list[Library] = [
+    (lambda w, v: torch.optim.AdamW(groups(w, v), lr=v["lr"], betas=betas(v), eps=v["eps"], fused=True), None),
+    (lambda w, v: heavyball.AdamW(groups(w, v), lr=v["lr"], betas=betas(v), eps=v["eps"]), None),
+]
+BASES = "a singular factor leaves part of its basis open"
+PROBES = "its probes are its own"
+LIBRARIES: dict[str, list[Library]] = {  # by entry
+    "adamw": ADAMW,
+    "adamw-hybrid": ADAMW,
+    "lion": [(lambda w, v: pytorch_optimizer.Lion(groups(w, v), lr=v["lr"], betas=betas(v)), None)],
+    "signum": [(lambda w, v: pytorch_optimizer.SignSGD(groups(w, v), lr=v["lr"], momentum=v["momentum"]), None)],
+    "sgd": [
+        (lambda w, v: torch.optim.SGD(groups(w, v), lr=v["lr"], momentum=v["momentum"]), "adds decay to the gradient"),
+        (lambda w, v: pytorch_optimizer.SGDW(groups(w, v), lr=v["lr"], momentum=v["momentum"]), None),
+        (lambda w, v: heavyball.SGD(groups(w, v), lr=v["lr"], beta=v["momentum"]), None),
+    ],
+    "schedule-free-adamw": [
+        (schedule_free(pytorch_optimizer.ScheduleFreeAdamW), None),
+        (schedule_free(heavyball.SFAdamW), None),
+    ],
+    "muon": [
+        (torch_muon("original"), None),
+        (muon(adjusted=False), None),
+        (lambda w, v: heavyball.Muon(groups(w, v), lr=v["lr"], betas=(v["momentum"], 0.0), heavyball_momentum=True),
+         "rounds to bf16 at random"),
+    ],
+    "moonlight": [
+        (torch_muon("match_rms_adamw"), None),
+        (muon(adjusted=True), None),
+    ],
+    "normuon": [(normuon, None)],
+    "scion": [
+        (scion, None),
+        (lambda w, v: heavyball.Scion(groups(w, v, {"scale": v["hidden_radius"]}, {"scale": v["vector_radius"]}),
+                                      lr=v["lr"], betas=(v["momentum"], 0.0)), "draws the weights anew at first"),
+    ],
+    "soap": [
+        (lambda w, v: pytorch_optimizer.SOAP(
+            groups(w, v), lr=v["lr"], betas=betas(v), eps=v["eps"], precondition_frequency=v["precondition_frequency"]
+        ), BASES),
+        (lambda w, v: heavyball.SOAP(
+            groups(w, v), lr=v["lr"], betas=betas(v), shampoo_beta=v["beta2"], eps=v["eps"], merge_dims=False,
+            precondition_frequency=v["precondition_frequency"], max_precond_dim=10_000
+        ), BASES),
+    ],
+    "shampoo": [(shampoo, "its momentum comes after the factors, its graft has no bias correction")],
+    "psgd-kron": [
+        (lambda w, v: pytorch_optimizer.Kron(groups(w, v), lr=v["lr"], momentum=v["momentum"]), PROBES),
+        (lambda w, v: heavyball.PSGDKron(groups(w, v), lr=v["lr"], beta=v["momentum"], max_size_triangular=8192,
+                                         store_triu_as_line=False), PROBES),
+    ],
+}  # fmt: skip
