@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small import ADAMW, make, write_task
+from ranks import train_together
+from small import ADAMW, make, write_entry, write_task
 from tiny import Tiny
 from torch.nn import Parameter
 
@@ -59,3 +60,27 @@ def test_a_sparse_gradient_is_refused_before_the_first_step(tmp_path, monkeypatc
     with pytest.raises(BenchError, match=r"among the embedding has layout torch\.sparse_coo, expected torch\.strided"):
         make(write_task(tmp_path, tied="false"), ADAMW, tmp_path)
     assert not list(tmp_path.rglob("records/**/*.json"))
+
+
+FAILS_ON_ONE_RANK = """class Strange(Optimizer):
+    @torch.no_grad()
+    def step(self):
+        (group,) = self.param_groups
+        group["steps"] = group.get("steps", 0) + 1
+        if group["steps"] == 5:
+            for w in group["params"]:
+                w.fill_(torch.nan)
+        if group["steps"] > 5 and group["params"][0].grad is None:  # the first matrix is another rank's
+            torch.linalg.cholesky(torch.full((3, 3), torch.nan))
+
+
+def build(roles, hp, run):
+    return Strange([{"params": roles.matrices}], {"lr": 0.1})
+"""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_ranks_find_out_together_that_a_run_diverged_where_one_alone_fails_on_it(tmp_path):
+    tinies = train_together(Entry(write_entry(tmp_path, FAILS_ON_ONE_RANK)), ranks=2, steps=32)
+    assert [tiny.progress.step for tiny in tinies] == [6, 6]
+    assert all(tiny.progress.losses[-1] != tiny.progress.losses[-1] for tiny in tinies)
