@@ -2,42 +2,29 @@
 whatever is there: the ledger's lines, the records of its runs, the checkpoints of those under way."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from filelock import FileLock, Timeout
 
-from bench.claims import DECAY, without_decay
-from bench.entry import WARMUP, Entry, Value
+from bench.entry import Entry, Value
 from bench.errors import BenchError
 from bench.index import IndexRow, load_index
-from bench.jobs import Job, make, pilot, read_sizes, steps_of
+from bench.jobs import Job, make, pilot, steps_of
 from bench.ledger import Trial, TrialRun, append, ledger_path, read_ledger
+from bench.orders import Orders, Paths, tuned_of
 from bench.plan import Plan, read_plan
-from bench.record import Track, read_record
-from bench.setting import Places
+from bench.record import read_record
 from bench.task import Task, rung_name
 from bench.tuned import Cost, Tuned, read_tuned, tuned_path, write_tuned
-from bench.tuning import FACTOR, Configuration, state_of
+from bench.tuning import Configuration, state_of
 
 
 class Engine(Protocol):
     def map(self, function: Callable[[Job], Path], jobs: Sequence[Job]) -> Iterator[tuple[int, Path]]:
         """Yield (place of the job, result) as jobs end, in any order; each is done once."""
         ...
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Where a plan's parts lie."""
-
-    task: Path
-    entry: Path
-    yardstick: Path  # TOML of the task's reference
-    plans: Path
-    ledgers: Path
-    places: Places  # its records are the published ones; trials leave theirs in the work folder
 
 
 @dataclass
@@ -62,6 +49,7 @@ class Conductor:
     ) -> None:
         self.plan, self.task, self.paths, self.engine, self.report = plan, task, paths, engine, report
         self.stand = Stand()
+        self.orders = Orders(plan, paths, lambda jobs: dict(engine.map(pilot, jobs)))
         self.ledger = ledger_path(paths.ledgers, plan)
         _check(plan, task, Entry(paths.entry))
 
@@ -108,7 +96,7 @@ class Conductor:
     def _run_trials(self, waiting: Sequence[Configuration], trials: list[Trial]) -> None:
         """Run a batch and append its trials in their order, each as soon as those before it are there."""
         seeds = self.plan.tuning.seeds
-        jobs = [self._trial_job(wanted, seed) for wanted in waiting for seed in seeds]
+        jobs = [self.orders.trial(wanted, seed) for wanted in waiting for seed in seeds]
         self._expect(waiting[0].stage, jobs)
         ended: dict[int, TrialRun] = {}
         written = 0
@@ -121,14 +109,6 @@ class Conductor:
                 trials.append(append(self.ledger, self.plan, trials, wanted.stage, wanted.rung, wanted.values, runs))
                 written += 1
 
-    def _trial_job(self, wanted: Configuration, seed: int) -> Job:
-        trials = Places(self.paths.places.data, self.paths.places.work, self.paths.places.work / "trials")
-        if wanted.stage != "transfer":
-            return self._job("tuned", wanted.rung, seed, wanted.values, trials)
-        factor = wanted.values[FACTOR]
-        assert isinstance(factor, float)
-        return self._transfer_job(wanted.rung, seed, trials, factor)
-
     def _write_tuned(self, tuned: dict[float, dict[str, Value]], trials: list[Trial]) -> None:
         runs = [run for trial in trials for run in trial.runs]
         cost = Cost(
@@ -138,7 +118,7 @@ class Conductor:
         )
         transfer = {}
         if "transfer" in self.plan.tracks:
-            jobs = {rung: self._transfer_job(rung, 0, self.paths.places) for rung in sorted(self.plan.ladder)}
+            jobs = {rung: self.orders.transfer(rung, 0) for rung in sorted(self.plan.ladder)}
             for rung, job in jobs.items():
                 scales = {f"transfer.{name}": value for name, value in (job.transfer or {}).items()}
                 transfer[rung_name(rung)] = {**job.values, **scales}
@@ -152,12 +132,12 @@ class Conductor:
         )  # fmt: skip
 
     def _ladder(self) -> None:
-        tuned = self._tuned(self.paths.entry, self.plan.entry)
+        tuned = tuned_of(self.paths.entry, self.plan.task, self.plan.entry)
         self._check_tuned(tuned)
         jobs = [
-            self._job("tuned", rung, seed, tuned.at(rung), self.paths.places)
+            self.orders.run("tuned", rung, seed, tuned.at(rung))
             if track == "tuned"
-            else self._transfer_job(rung, seed, self.paths.places)
+            else self.orders.transfer(rung, seed)
             for track in self.plan.tracks
             for rung, seeds in sorted(self.plan.ladder.items())
             for seed in seeds
@@ -192,51 +172,6 @@ class Conductor:
                 raise BenchError(f"{row.path}: is not of this plan", "remove it, or restore the plan's folder")
         return rows
 
-    def _tuned(self, entry: Path, name: str) -> Tuned:
-        found = read_tuned(entry, self.plan.task, name)
-        if found is None:
-            raise BenchError(
-                f"{name} has no tuned values on {self.plan.task}", f"bench tune tasks/{self.plan.task}.toml"
-            )
-        return found
-
-    def _yardstick(self, rung: float) -> dict[str, Value]:
-        found = self._tuned(self.paths.yardstick, self.paths.yardstick.stem)
-        if found.plan != self.plan.yardstick:
-            raise BenchError(
-                f"the yardstick was tuned anew (plan {found.plan[:16]}) after this plan was written",
-                "write a new plan: bench plan",
-            )
-        return found.at(rung)
-
-    def _job(self, track: Track, rung: float, seed: int, values: dict[str, Value], places: Places) -> Job:
-        return Job(
-            task=self.paths.task, entry=self.paths.entry, name=self.plan.entry, values=values, rung=rung, seed=seed,
-            track=track, mode="bf16", plan=self.plan.digest, machine_kind=self.plan.machine_kind, places=places,
-            rest=None if self.plan.yardstick is None else rest_of(self._yardstick(rung)),
-        )  # fmt: skip
-
-    def _transfer_job(self, rung: float, seed: int, places: Places, factor: float = 1.0) -> Job:
-        """Return a run at the yardstick's learning rate, warm-up and decay, the updates scaled by what pilots found."""
-        theirs = self._yardstick(rung)
-        lent = {name: theirs[name] for name in ("lr", WARMUP)}
-        own = {**self.plan.fixed, **{name: space.default for name, space in self.plan.space.items()}}
-        values = without_decay({**own, **lent})
-        decay = {DECAY: _number(theirs[DECAY])}
-        pilots = [
-            self._job("transfer", rung, self.plan.tuning.seeds[0], values, places),
-            Job(
-                task=self.paths.task, entry=self.paths.yardstick, name=self.paths.yardstick.stem, values=theirs,
-                rung=rung, seed=self.plan.tuning.seeds[0], track="transfer", mode="bf16", plan=self.plan.digest,
-                machine_kind=self.plan.machine_kind, places=places,
-            ),
-        ]  # fmt: skip
-        pilots = [replace(job, transfer=decay) for job in pilots]
-        sizes = {place: read_sizes(path) for place, path in self.engine.map(pilot, pilots)}
-        scales = {shape: float(f"{sizes[1][shape] / size:.6g}") for shape, size in sizes[0].items() if size > 0}
-        job = self._job("transfer", rung, seed, {**values, "lr": _number(values["lr"]) * factor}, places)
-        return replace(job, transfer={**decay, **scales})
-
     def _expect(self, stage: str, jobs: Sequence[Job]) -> None:
         self.stand.stage, self.stand.waiting = stage, len(jobs)
         self.stand.waiting_tokens = float(sum(self.task.tokens(job.rung) for job in jobs))
@@ -252,12 +187,6 @@ class Conductor:
         elif job.rung == self.plan.tuning.rung and loss is not None:
             stand.best = loss if stand.best is None else min(stand.best, loss)
         self.report(stand)
-
-
-def rest_of(values: dict[str, Value]) -> dict[str, float]:
-    """Return what hybrids train the unclaimed with: the yardstick's values for the rest."""
-    numbers = {name: _number(values[name]) for name in ("lr", "beta1", "beta2", "eps", DECAY)}
-    return {**numbers, "lr": numbers["lr"] * _number(values.get("rest_lr_factor", 1.0))}
 
 
 def newest_yardstick(entry: Path, task: str, plans: Path) -> Plan | None:
@@ -288,8 +217,3 @@ def _trial_run(path: Path) -> TrialRun:
 
 def _key(track: str, rung: float, seed: int) -> tuple[str, float, int]:
     return track, rung, seed
-
-
-def _number(value: Value) -> float:
-    assert isinstance(value, float | int)
-    return float(value)

@@ -38,6 +38,8 @@ class Job:
     mode: str
     plan: str
     machine_kind: str
+    task_digest: str  # what the plan was written for: a file edited while it is carried out is refused
+    entry_digest: str
     places: Places
     rest: dict[str, float] | None = None
     transfer: Transfer | None = None
@@ -59,6 +61,12 @@ _entry = functools.lru_cache(Entry)
 
 def request_of(job: Job) -> Request:
     task, entry = _task(job.task), _entry(job.entry)
+    for path, now, then in ((job.task, task.digest, job.task_digest), (job.entry, entry.digest, job.entry_digest)):
+        if now != then:
+            raise BenchError(
+                f"{path}: has changed since the plan {job.plan[:16]} was written, or its code has",
+                "check out the version the plan was written with, or write a new plan",
+            )
     return Request(
         job.task.stem, task, entry, job.values, job.mode, job.rung, job.track, job.seed, job.plan,
         rest=Rest(**job.rest) if job.rest else None, transfer=job.transfer,

@@ -10,10 +10,11 @@ from planned import copy_baselines, entry_at, with_tuning
 from small import places_in, write_task
 
 from bench.assemble import Request
-from bench.conduct import Conductor, Paths, newest_yardstick, rest_of
+from bench.conduct import Conductor, newest_yardstick
 from bench.errors import BenchError
 from bench.jobs import make, pilot, steps_of
 from bench.ledger import ledger_path, read_ledger, read_studies
+from bench.orders import Paths, rest_of
 from bench.plan import Plan, make_plan, write_plan
 from bench.record import find_records, read_record
 from bench.setting import Watch, settle

@@ -20,7 +20,7 @@ FLOORS = [
     ["model", "roles", "data", "schedule", "linalg", "checkpoint", "clock", "machine",
      "transfer", "workers"],
     ["evaluate", "train", "assemble", "facts", "claims", "inventory", "setting", "run"],
-    ["replay", "jobs", "conduct", "engine"],
+    ["replay", "jobs", "orders", "conduct", "lent", "engine"],
     ["display", "launch", "cli", "__main__"],
 ]  # fmt: skip
 TORCH_STARTS = 2  # below this floor no torch is imported

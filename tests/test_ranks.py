@@ -75,12 +75,7 @@ def test_a_rank_killed_ends_all_with_one_line_and_the_run_goes_on_to_the_same_bi
     _, task, records = trained
     arguments = ["run", str(task), str(MUON), "--device", "cpu", "--devices", "2", "--checkpoint-seconds", "0",
                  "--records", str(tmp_path / "records")]  # fmt: skip
-    process = subprocess.Popen([*BENCH, *arguments], cwd=tmp_path, env=environment(tmp_path), text=True,
-                               stderr=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.rglob("rank-1/step-*.pt")):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.005)
+    process = started(tmp_path, arguments)
     os.kill(rank_of(process.pid, 1), signal.SIGKILL)
     said, errors = process.communicate(timeout=60)
     assert process.returncode == 1 and not said
@@ -91,6 +86,36 @@ def test_a_rank_killed_ends_all_with_one_line_and_the_run_goes_on_to_the_same_bi
     resumed, straight = read_record(path), read_record(records[2])
     assert (resumed.run_id, resumed.chains, resumed.weights) == (straight.run_id, straight.chains, straight.weights)
     assert not list(tmp_path.rglob("step-*.pt")), "checkpoints go when the record stands"
+
+
+def test_ranks_end_with_a_launcher_that_is_killed_and_leave_the_run_to_the_next(trained, tmp_path):
+    _, task, _ = trained
+    process = started(tmp_path, ["run", str(task), str(MUON), "--device", "cpu", "--devices", "2",
+                                 "--checkpoint-seconds", "0", "--records", str(tmp_path / "records")])  # fmt: skip
+    ranks = [rank_of(process.pid, rank) for rank in (0, 1)]
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while any(alive(rank) for rank in ranks):
+        assert time.monotonic() < deadline, "an orphan holds on to its run"
+        time.sleep(0.05)
+
+
+def alive(process: int) -> bool:
+    """Whether a process runs; one that has ended and waits to be noticed does not."""
+    stat = Path(f"/proc/{process}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def started(folder: Path, arguments: list[str]) -> subprocess.Popen:
+    """Start a command and return it when its second rank has left a checkpoint."""
+    process = subprocess.Popen([*BENCH, *arguments], cwd=folder, env=environment(folder), text=True,
+                               stderr=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(folder.rglob("rank-1/step-*.pt")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.005)
+    return process
 
 
 def rank_of(agent: int, rank: int) -> int:

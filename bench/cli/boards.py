@@ -1,6 +1,5 @@
 """Verbs about what comes of records: score, site."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,13 +7,11 @@ import typer
 
 from bench.cli.app import Format, Records, TaskPath, app, err, example
 from bench.places import PUBLISHED, RUNS
-from bench.task import Task, read_task
+from bench.task import read_task
 
 if TYPE_CHECKING:
     from bench.index import IndexRow
-    from bench.ledger import Study
-    from bench.score.board import Board
-    from bench.score.search import Search
+    from bench.record import Log, Record
 
 
 @app.command(**example("score tasks/nano.toml --format github"))
@@ -31,12 +28,13 @@ def score(
     from bench.ledger import read_studies
     from bench.score.cells import best_track
     from bench.score.table import render
+    from bench.score.told import told_board
 
     definition = read_task(task)
     rows = load_index(records or [leaderboard / "records"], RUNS / "index")
     track = track or best_track(rows, definition.digest)
-    studies = [] if track == "declared" else read_studies(leaderboard, task.stem, definition.digest)
-    board, searches = _scored(rows, definition, mode, track, studies)
+    studies = read_studies(leaderboard, task.stem, definition.digest)
+    board, searches = told_board(rows, definition, mode, track, studies, _read)
     print(render(board, definition, output.value, searches), end="")
     if board.failing:
         for why in board.failing:
@@ -44,34 +42,12 @@ def score(
         raise typer.Exit(1)
 
 
-def _scored(
-    rows: "list[IndexRow]", task: Task, mode: str, track: str, studies: "list[Study]"
-) -> "tuple[Board, list[Search]]":
-    """Return the board with all that plans, ledgers and logs say about its records; plans there need not be."""
+def _read(row: "IndexRow") -> "tuple[Record, Log]":
     from bench.record import read_log, read_record
-    from bench.score import evidence
-    from bench.score.board import make_board
-    from bench.score.cells import select
 
-    chosen = select(rows, task.digest, mode, track, task.reference, None)
-    shown = [row for cell in chosen.cells.values() for row in cell]
-    records = {row.run_id: read_record(Path(row.path)) for row in shown}
-    logs = {row.run_id: read_log(Path(row.path), records[row.run_id]) for row in shown if row.finished}
-    hybrids = evidence.hybrids_of(records.values())
-    costs = evidence.costs_of(studies, chosen, task, task.reference, hybrids)
-    board = make_board(
-        rows, task, task.reference, mode, track,
-        twins=evidence.placebos_of(studies, rows), looks=evidence.looks_of(studies), costs=costs, logs=logs,
-    )  # fmt: skip
-    notes = [
-        *([evidence.INDICATIVE] if any(cost.seconds_per_token for cost in costs.values()) else []),
-        *evidence.plan_notes(studies, rows, board),
-        *evidence.value_notes(studies, records.values(), task),
-        *evidence.alarm_notes(studies, chosen, task.reference),
-    ]
-    initial = evidence.initial_loss(records.values(), task)
-    searches = evidence.searches_of(studies, board, initial, hybrids)
-    return replace(board, notes=(*board.notes, *notes)), searches
+    path = Path(row.path)
+    record = read_record(path)
+    return record, read_log(path, record)
 
 
 @app.command(**example("site --records leaderboard/records --out leaderboard/site"))
@@ -80,9 +56,10 @@ def site(
     out: Annotated[Path, typer.Option(help="folder of the pages")] = PUBLISHED / "site",
     tasks: Annotated[Path, typer.Option(help="folder of tasks")] = Path("tasks"),
     baselines: Annotated[Path, typer.Option(help="folder of algorithms")] = Path("baselines"),
+    leaderboard: Annotated[Path, typer.Option(help="folder of plans and ledgers")] = PUBLISHED,
 ) -> None:
-    """Build the pages from records; the same records give the same bytes."""
+    """Build the pages from records, plans and ledgers; the same ones give the same bytes."""
     from bench.pages.build import build_site
 
-    written = build_site(records or [PUBLISHED / "records"], tasks, baselines, out)
+    written = build_site(records or [PUBLISHED / "records"], tasks, baselines, leaderboard, out)
     print(f"{written} pages: {(out / 'index.html').resolve()}")

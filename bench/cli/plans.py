@@ -8,17 +8,17 @@ import typer
 
 from bench.cli.app import EntryPath, TaskPath, app, err, example
 from bench.entry import Entry
-from bench.errors import BenchError
+from bench.errors import BenchError, PeerLost
 from bench.places import PUBLISHED, RUNS, data_folder
 from bench.plan import Plan, find_plans, make_plan, plan_path, write_plan
 from bench.task import Task, read_task
 from bench.versions import pin_version
 
 if TYPE_CHECKING:
-    from bench.conduct import Paths
     from bench.engine.local import Local
     from bench.engine.ray import Ray
     from bench.engine.slurm import Slurm
+    from bench.orders import Paths
 
 Placebo = Annotated[int, typer.Option(min=0, help="which further tuning of the entry, to measure tuning noise")]
 Board = Annotated[Path, typer.Option("--leaderboard", help="folder of plans, ledgers and records")]
@@ -95,11 +95,18 @@ def evaluate(
     workers: Workers = None,
     address: Address = None,
     slurm: SlurmSettings = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="stop after so long; the exit status is then 75")
+    ] = None,
+    archive: Annotated[
+        Path | None, typer.Option(help="a .tar.gz for the plan, its ledger, tuned values and records")
+    ] = None,
     leaderboard: Board = PUBLISHED,
     baselines: Baselines = Path("baselines"),
 ) -> None:
     """Plan, tune and ladder in one. Stopped at any point, the same command goes on."""
-    _conduct("evaluate", task, entry, placebo, leaderboard, baselines, Choice(engine, workers, address, slurm))
+    choice = Choice(engine, workers, address, slurm)
+    _conduct("evaluate", task, entry, placebo, leaderboard, baselines, choice, minutes, archive)
 
 
 @dataclass(frozen=True)
@@ -138,24 +145,32 @@ def _settings(given: list[str]) -> dict[str, int | str]:
 
 
 def _conduct(
-    what: str, task: Path, entry: Path, placebo: int, leaderboard: Path, baselines: Path, choice: Choice
-) -> None:
+    what: str, task: Path, entry: Path, placebo: int, leaderboard: Path, baselines: Path, choice: Choice,
+    minutes: float | None = None, archive: Path | None = None,
+) -> None:  # fmt: skip
     from bench.conduct import Conductor
     from bench.display import watch_plan
+    from bench.lent import OutOfTime, pack, parts_of, time_limit
 
     definition, found = read_task(task), Entry(entry)
     mine = _planned(task, definition, found, placebo, leaderboard, baselines)
+    paths = _paths(task, entry, definition, leaderboard, baselines)
     engine = choice.start(definition.training.threads)
     try:
         with watch_plan(f"{what} {task.stem} {mine.entry}", err) as report:
-            paths = _paths(task, entry, definition, leaderboard, baselines)
             conductor: Conductor = Conductor(mine, definition, paths, engine, report)
-            getattr(conductor, what)()
+            with time_limit(minutes):
+                getattr(conductor, what)()
+    except OutOfTime:
+        err.print(f"{minutes:g} minutes are over: the same command goes on from here")
+        raise typer.Exit(PeerLost.status) from None
     except KeyboardInterrupt:
         err.print("stopped: the same command goes on from here")
         raise
     finally:
         engine.close()
+        if archive is not None:
+            pack(archive, parts_of(mine, paths))
     stand = conductor.stand
     print(f"{task.stem} {mine.entry}: {stand.done} runs made, {len(stand.failures)} of them failed")
 
@@ -195,7 +210,7 @@ def _reference(task: Task, baselines: Path) -> Path:
 
 
 def _paths(task: Path, entry: Path, definition: Task, leaderboard: Path, baselines: Path) -> "Paths":
-    from bench.conduct import Paths
+    from bench.orders import Paths
     from bench.setting import Places
 
     return Paths(

@@ -10,11 +10,13 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from bench.entry import find_entries
 from bench.errors import BenchError
 from bench.index import IndexRow, index_row
+from bench.ledger import Study, read_studies
 from bench.pages import charts, views, words
 from bench.pages.views import BoardView, Material, Refusal
 from bench.places import SOURCES
 from bench.record import Log, Record, find_records, read_log, read_record, write_atomically
-from bench.score.board import Board, Row, make_board
+from bench.score.board import Board, Row
+from bench.score.told import told_board
 from bench.spec import read_text
 from bench.task import Task, read_task, rung_name
 
@@ -122,33 +124,38 @@ def write_site(site: Mapping[str, str], folder: Path) -> list[str]:
     return changed
 
 
-def build_site(records: list[Path], tasks: Path, baselines: Path, out: Path, *, leaderboard: Path = SOURCES) -> int:
+def build_site(records: list[Path], tasks: Path, baselines: Path, leaderboard: Path, out: Path) -> int:
     """Read everything, write the pages into the folder and return how many there are."""
-    material = gather(records, tasks, baselines)
-    site = pages(material, read_sources(leaderboard))
+    material = gather(records, tasks, baselines, leaderboard)
+    site = pages(material, read_sources(SOURCES))
     write_site(site, out)
     return sum(path.endswith(".html") for path in site)
 
 
-def gather(records: list[Path], tasks: Path, baselines: Path) -> Material:
-    """Return the material of the pages, records checked against their digests, in an order that no folder decides."""
+def gather(records: list[Path], tasks: Path, baselines: Path, leaderboard: Path) -> Material:
+    """Return the material of the pages, records checked against their digests, in an order that no folder decides.
+
+    leaderboard is the folder of the plans and ledgers that the records are read against.
+    """
     definitions = {path.stem: read_task(path) for path in sorted(tasks.glob("*.toml"))}
     read: dict[str, tuple[Record, Log, Path]] = {}
     for path in find_records(records):
         record = read_record(path)
         read[record.run_id] = (record, read_log(path, record), path)
     found = tuple(read[run_id][0] for run_id in sorted(read))
-    boards, refusals = make_boards(found, definitions)
-    entries = {entry.name: entry for entry in find_entries(baselines)}
     logs = {run_id: log for run_id, (_, log, _) in read.items()}
+    studies = {name: read_studies(leaderboard, name, task.digest) for name, task in definitions.items()}
+    boards, refusals = make_boards(found, logs, definitions, studies)
+    entries = {entry.name: entry for entry in find_entries(baselines)}
     paths = {run_id: path for run_id, (_, _, path) in read.items()}
     return Material(definitions, entries, found, boards, logs, refusals, paths)
 
 
 def make_boards(
-    records: tuple[Record, ...], tasks: Mapping[str, Task]
+    records: tuple[Record, ...], logs: Mapping[str, Log], tasks: Mapping[str, Task], studies: Mapping[str, list[Study]]
 ) -> tuple[tuple[Board, ...], tuple[Refusal, ...]]:
     """Return the board of every task, mode and track that has records, and why the others have none yet."""
+    by_id = {record.run_id: record for record in records}
     rows: dict[str, list[IndexRow]] = {}
     for record in records:
         rows.setdefault(record.task, []).append(index_row(record, f"{record.run_id}.json"))
@@ -156,7 +163,11 @@ def make_boards(
     for name in sorted(set(rows) & set(tasks)):
         for mode, track in sorted({(row.mode, row.track) for row in rows[name]}, key=_ranked_first):
             try:
-                boards.append(make_board(rows[name], tasks[name], tasks[name].reference, mode, track))
+                board, _ = told_board(
+                    rows[name], tasks[name], mode, track, studies[name],
+                    lambda row: (by_id[row.run_id], logs[row.run_id]),
+                )  # fmt: skip
+                boards.append(board)
             except BenchError as error:
                 refusals.append(Refusal(name, mode, track, "; ".join(filter(None, (error.what, error.hint)))))
     return tuple(boards), tuple(refusals)

@@ -25,7 +25,8 @@ def job_in(folder: Path, task: Path, seed: int = 0, kind: str | None = None) -> 
     """Return a run of AdamW on a small task, checkpointed at every chance."""
     return Job(
         task=task, entry=ADAMW, name="adamw", values=Entry(ADAMW).values({}), rung=1.0, seed=seed, track="declared",
-        mode="bf16", plan=PLAN, machine_kind=kind or kind_for(task), places=places_in(folder), checkpoint_seconds=0.0,
+        mode="bf16", plan=PLAN, machine_kind=kind or kind_for(task), task_digest=read_task(task).digest,
+        entry_digest=Entry(ADAMW).digest, places=places_in(folder), checkpoint_seconds=0.0,
     )  # fmt: skip
 
 

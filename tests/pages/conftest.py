@@ -140,7 +140,7 @@ def bench(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def material(bench):
-    return gather([bench / "records"], bench / "tasks", bench / "baselines")
+    return gather([bench / "records"], bench / "tasks", bench / "baselines", bench)
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ def run_page(parsed, start):
 def test_two_builds_in_two_processes_give_the_same_bytes(bench, tmp_path, python):
     code = ("import sys; from pathlib import Path; from bench.pages.build import build_site\n"
             "records, tasks, baselines, out = map(Path, sys.argv[1:]); "
-            "build_site([records], tasks, baselines, out)")  # fmt: skip
+            "build_site([records], tasks, baselines, records.parent, out)")  # fmt: skip
     digests = []
     for seed in ("1", "2"):
         out = tmp_path / seed

@@ -1,0 +1,64 @@
+"""A plan on a machine that is lent for minutes: stop in time, and leave one archive, to be unpacked in a clone."""
+
+import gzip
+import os
+import signal
+import tarfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from types import FrameType
+
+from bench.errors import BenchError
+from bench.ledger import ledger_path
+from bench.orders import Paths
+from bench.plan import Plan, plan_path
+from bench.record import write_atomically
+from bench.tuned import tuned_path
+
+
+class OutOfTime(KeyboardInterrupt):
+    """Ends a plan as Ctrl-C does: what is under way goes on from its checkpoint another time."""
+
+
+@contextmanager
+def time_limit(minutes: float | None) -> Iterator[None]:
+    """Raise OutOfTime in the block after so many minutes; never where there is no limit."""
+
+    def over(number: int, frame: FrameType | None) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, 60 * (minutes or 0))  # 0: none
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def parts_of(plan: Plan, paths: Paths) -> list[Path]:
+    """Return the files there are of a plan: itself, its ledger, its tuned values, its records and their logs."""
+    records = sorted(
+        path for path in (paths.places.records / plan.task / plan.digest[:16]).rglob("*") if path.is_file()
+    )
+    single = [
+        plan_path(paths.plans, plan), ledger_path(paths.ledgers, plan), tuned_path(paths.entry, plan.task, plan.entry),
+    ]  # fmt: skip
+    return [path for path in single if path.exists()] + records
+
+
+def pack(target: Path, files: Iterable[Path]) -> None:
+    """Write the files under their paths from here; the same files give the same bytes."""
+    held = BytesIO()
+    with gzip.GzipFile(fileobj=held, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
+        for path in files:
+            name = os.path.relpath(path)
+            if name.startswith(".."):
+                raise BenchError(f"{path}: lies outside of this folder", "pack an archive from the root of a clone")
+            facts = tarfile.TarInfo(name)
+            data = path.read_bytes()
+            facts.size, facts.mode = len(data), 0o644
+            tar.addfile(facts, BytesIO(data))
+    write_atomically(target, held.getvalue())

@@ -1,0 +1,108 @@
+"""A plan's runs written down as jobs: with which values, on which track, and with what the yardstick lends."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from bench.assemble import Transfer
+from bench.claims import DECAY, without_decay
+from bench.entry import WARMUP, Entry, Value
+from bench.errors import BenchError
+from bench.jobs import Job, read_sizes
+from bench.plan import Plan
+from bench.record import Track
+from bench.setting import Places
+from bench.tuned import Tuned, read_tuned
+from bench.tuning import FACTOR, Configuration
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where a plan's parts lie."""
+
+    task: Path
+    entry: Path
+    yardstick: Path  # TOML of the task's reference
+    plans: Path
+    ledgers: Path
+    places: Places  # its records are the published ones; trials leave theirs in the work folder
+
+
+class Orders:
+    """Says what each run of a plan is; pilots runs jobs that measure and returns their files by place."""
+
+    def __init__(self, plan: Plan, paths: Paths, pilots: Callable[[Sequence[Job]], dict[int, Path]]) -> None:
+        self.plan, self.paths, self._pilots = plan, paths, pilots
+        self._scales: dict[float, Transfer] = {}
+
+    def trial(self, wanted: Configuration, seed: int) -> Job:
+        """Return a trial's run, whose record stays in the work folder: the ledger is what is published of it."""
+        factor = wanted.values.get(FACTOR)
+        job = (
+            self.run("tuned", wanted.rung, seed, wanted.values)
+            if wanted.stage != "transfer"
+            else self.transfer(wanted.rung, seed, _number(factor if factor is not None else 1.0))
+        )
+        return replace(job, places=replace(job.places, records=job.places.work / "trials"))
+
+    def run(self, track: Track, rung: float, seed: int, values: dict[str, Value]) -> Job:
+        return Job(
+            task=self.paths.task, entry=self.paths.entry, name=self.plan.entry, values=values, rung=rung, seed=seed,
+            track=track, mode="bf16", plan=self.plan.digest, machine_kind=self.plan.machine_kind,
+            task_digest=self.plan.task_digest, entry_digest=self.plan.entry_digest, places=self.paths.places,
+            rest=None if self.plan.yardstick is None else rest_of(self._yardstick.at(rung)),
+        )  # fmt: skip
+
+    def transfer(self, rung: float, seed: int, factor: float = 1.0) -> Job:
+        """Return a run at the yardstick's learning rate, warm-up and decay, the updates scaled by what pilots found."""
+        values = self._lent(rung)
+        job = self.run("transfer", rung, seed, {**values, "lr": _number(values["lr"]) * factor})
+        return replace(job, transfer=self._scaled(rung))
+
+    def _lent(self, rung: float) -> dict[str, Value]:
+        theirs = self._yardstick.at(rung)
+        own = {**self.plan.fixed, **{name: space.default for name, space in self.plan.space.items()}}
+        return without_decay({**own, "lr": theirs["lr"], WARMUP: theirs[WARMUP]})
+
+    def _scaled(self, rung: float) -> Transfer:
+        """Return the yardstick's decay, and by shape the yardstick's mean update over the entry's own."""
+        if rung not in self._scales:
+            theirs, seed = self._yardstick.at(rung), self.plan.tuning.seeds[0]
+            mine = replace(self.run("transfer", rung, seed, self._lent(rung)), transfer={DECAY: _number(theirs[DECAY])})
+            reference = replace(
+                mine, entry=self.paths.yardstick, name=self.paths.yardstick.stem, values=theirs, rest=None,
+                entry_digest=Entry(self.paths.yardstick).digest,
+            )  # fmt: skip
+            own, wanted = (read_sizes(path) for _, path in sorted(self._pilots([mine, reference]).items()))
+            scales = {shape: float(f"{wanted[shape] / size:.6g}") for shape, size in own.items() if size > 0}
+            self._scales[rung] = {DECAY: _number(theirs[DECAY]), **scales}
+        return self._scales[rung]
+
+    @cached_property
+    def _yardstick(self) -> Tuned:
+        found = tuned_of(self.paths.yardstick, self.plan.task, self.paths.yardstick.stem)
+        if found.plan != self.plan.yardstick:
+            raise BenchError(
+                f"the yardstick was tuned anew (plan {found.plan[:16]}) after this plan was written",
+                "write a new plan: bench plan",
+            )
+        return found
+
+
+def tuned_of(entry: Path, task: str, name: str) -> Tuned:
+    found = read_tuned(entry, task, name)
+    if found is None:
+        raise BenchError(f"{name} has no tuned values on {task}", f"bench tune tasks/{task}.toml")
+    return found
+
+
+def rest_of(values: dict[str, Value]) -> dict[str, float]:
+    """Return what hybrids train the unclaimed with: the yardstick's values for the rest."""
+    numbers = {name: _number(values[name]) for name in ("lr", "beta1", "beta2", "eps", DECAY)}
+    return {**numbers, "lr": numbers["lr"] * _number(values.get("rest_lr_factor", 1.0))}
+
+
+def _number(value: Value) -> float:
+    assert isinstance(value, float | int)
+    return float(value)

@@ -1,0 +1,40 @@
+"""A board with all that plans, ledgers and logs say about its records: what `bench score` prints and pages show."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from bench.index import IndexRow
+from bench.ledger import Study
+from bench.record import Log, Record
+from bench.score import evidence
+from bench.score.board import Board, make_board
+from bench.score.cells import select
+from bench.score.search import Search
+from bench.task import Task
+
+Read = Callable[[IndexRow], tuple[Record, Log]]
+
+
+def told_board(
+    rows: Sequence[IndexRow], task: Task, mode: str, track: str, studies: Sequence[Study], read: Read
+) -> tuple[Board, list[Search]]:
+    """Return the board, and the searches behind its rows; where values are declared by hand no plan is asked."""
+    studies = [] if track == "declared" else studies
+    chosen = select(rows, task.digest, mode, track, task.reference, None)
+    shown = {row.run_id: read(row) for cell in chosen.cells.values() for row in cell}
+    records = [record for record, _ in shown.values()]
+    logs = {run_id: log for run_id, (record, log) in shown.items() if record.outcome == "finished"}
+    hybrids = evidence.hybrids_of(records)
+    costs = evidence.costs_of(studies, chosen, task, task.reference, hybrids)
+    board = make_board(
+        rows, task, task.reference, mode, track,
+        twins=evidence.placebos_of(studies, rows), looks=evidence.looks_of(studies), costs=costs, logs=logs,
+    )  # fmt: skip
+    notes = [
+        *([evidence.INDICATIVE] if any(cost.seconds_per_token for cost in costs.values()) else []),
+        *evidence.plan_notes(studies, rows, board),
+        *evidence.value_notes(studies, records, task),
+        *evidence.alarm_notes(studies, chosen, task.reference),
+    ]
+    searches = evidence.searches_of(studies, board, evidence.initial_loss(records, task), hybrids)
+    return replace(board, notes=(*board.notes, *notes)), searches
