@@ -1,41 +1,115 @@
-"""Orthogonalization against the exact polar factor in float64."""
+"""Orthogonalization against singular value decompositions in float64."""
 
 import pytest
 import torch
+from torch import Tensor
 
-from bench.linalg.newton_schulz import newton_schulz
+from bench.linalg.newton_schulz import JORDAN, POLAR_EXPRESS, newton_schulz, orthogonalized, polar_factor
+
+SHAPES = [(3, 32, 32), (2, 16, 24), (2, 16, 64), (2, 64, 16), (1, 1, 5)]  # square, nearly so, wide, tall, a row
+METHODS = {"jordan": JORDAN * 5, "polar-express": POLAR_EXPRESS}
+
+every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
+every_method = pytest.mark.parametrize("method", METHODS)
 
 
-def polar(matrix: torch.Tensor) -> torch.Tensor:
-    u, _, vh = torch.linalg.svd(matrix.double(), full_matrices=False)
-    return u @ vh
+def drawn(shape: tuple[int, ...], seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("shape", [(3, 32, 32), (2, 16, 48), (2, 48, 16)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_singular_values_end_near_one_and_directions_are_kept(shape, dtype):
-    stack = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    done = newton_schulz(stack, steps=5, dtype=dtype)
+def steep(rows: int, columns: int, decades: float) -> Tensor:
+    """A matrix whose singular values fall geometrically over so many decades."""
+    u, _, vh = torch.linalg.svd(drawn((1, rows, columns)), full_matrices=False)
+    return u * torch.logspace(0, -decades, min(rows, columns), dtype=torch.float64) @ vh
+
+
+def by_singular_values(stack: Tensor, coefficients: tuple[tuple[float, float, float], ...]) -> Tensor:
+    """The definition: the composed polynomials of the singular values, over the same singular vectors."""
+    u, s, vh = torch.linalg.svd(stack.double(), full_matrices=False)
+    s = s / s.norm(dim=-1, keepdim=True)
+    for a, b, c in coefficients:
+        s = a * s + b * s**3 + c * s**5
+    return u * s[..., None, :] @ vh
+
+
+def apart(mine: Tensor, theirs: Tensor) -> float:
+    return float(((mine.double() - theirs).norm(dim=(-2, -1)) / theirs.norm(dim=(-2, -1))).max())
+
+
+@every_shape
+@every_method
+def test_in_float64_it_is_the_polynomial_of_the_singular_values(shape, method):
+    stack = drawn(shape)
+    assert apart(orthogonalized(stack, method, 5), by_singular_values(stack, METHODS[method])) < 1e-5
+
+
+@every_shape
+@every_method
+@pytest.mark.parametrize("dtype, bound", [(torch.float32, 2e-5), (torch.bfloat16, 5e-2)])
+def test_rounding_moves_the_result_by_no_more_than_the_bound(shape, method, dtype, bound):
+    stack = drawn(shape)
+    done = newton_schulz(stack.float(), METHODS[method], dtype)
     assert done.dtype == torch.float32 and done.shape == shape
-    for before, after in zip(stack, done, strict=True):
-        values = torch.linalg.svdvals(after.double())
-        assert values.max() < 1.25  # Jordan's coefficients overshoot to 1.2 by design
-        if shape[1] != shape[2]:  # a square Gaussian has one singular value near 0, which five steps cannot lift
-            assert values.min() > 0.65
-        exact = polar(before)
-        assert (after.double() * exact).sum() / after.double().norm() / exact.norm() > 0.96
+    assert apart(done, by_singular_values(stack, METHODS[method])) < bound
+
+
+@every_method
+@pytest.mark.parametrize("shape", [(48, 48), (32, 128), (128, 32)])
+def test_on_steep_spectra_bf16_turns_directions_and_float32_does_not(shape, method):
+    stack = steep(*shape, decades=4)
+    expected = by_singular_values(stack, METHODS[method])
+    assert apart(newton_schulz(stack.float(), METHODS[method], torch.float32), expected) < 1e-3
+    assert apart(newton_schulz(stack.float(), METHODS[method]), expected) < 0.4
+
+
+@pytest.mark.parametrize(
+    "method, low, high, cosine", [("jordan", 0.65, 1.25, 0.96), ("polar-express", 0.85, 1.15, 0.99)]
+)
+def test_singular_values_end_near_one_and_directions_are_kept(method, low, high, cosine):
+    """Where they start above a hundredth of the norm, as those of a rectangular Gaussian do."""
+    for shape in [(2, 16, 48), (2, 48, 16), (1, 96, 384)]:
+        stack = drawn(shape)
+        done = orthogonalized(stack.float(), method, 5).double()
+        values = torch.linalg.svdvals(done)
+        assert low < values.min() and values.max() < high
+        exact = polar_factor(stack)
+        assert (done * exact).sum() / done.norm() / exact.norm() > cosine
 
 
 def test_one_step_worked_by_hand():
     """diag(3, 4): norm 5, so x = (0.6, 0.8) and one step gives 3.4445 x - 4.7750 x^3 + 2.0315 x^5."""
-    done = newton_schulz(torch.diag(torch.tensor([3.0, 4.0]))[None], steps=1, dtype=torch.float64)
+    done = newton_schulz(torch.diag(torch.tensor([3.0, 4.0], dtype=torch.float64))[None], JORDAN, torch.float64)
     x = torch.tensor([0.6, 0.8], dtype=torch.float64)
-    expected = 3.4445 * x - 4.7750 * x**3 + 2.0315 * x**5
-    torch.testing.assert_close(done[0].double(), torch.diag(expected), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(done[0], torch.diag(3.4445 * x - 4.7750 * x**3 + 2.0315 * x**5), rtol=1e-6, atol=1e-6)
 
 
-def test_zeros_stay_zeros_and_scale_does_not_matter():
-    assert newton_schulz(torch.zeros(2, 4, 6), steps=5).abs().max() == 0
-    stack = torch.randn(1, 8, 12, generator=torch.Generator().manual_seed(1))
-    small, large = (newton_schulz(stack * scale, 5, torch.float32) for scale in (1e-3, 1e3))
+@pytest.mark.parametrize("shape", [(2, 4, 6), (2, 4, 16), (2, 16, 4)])
+def test_zeros_stay_zeros_and_scale_does_not_matter(shape):
+    assert newton_schulz(torch.zeros(shape), JORDAN * 5).abs().max() == 0
+    assert polar_factor(torch.zeros(shape)).abs().max() == 0
+    small, large = (newton_schulz(drawn(shape).float() * scale, JORDAN * 5, torch.float32) for scale in (1e-3, 1e3))
     torch.testing.assert_close(small, large, rtol=1e-2, atol=1e-3)
+
+
+@every_method
+@pytest.mark.parametrize("shape", [(16, 16), (16, 64), (64, 16)])
+def test_a_matrix_of_rank_one_comes_out_of_rank_one(shape, method):
+    rows, columns = shape
+    line = torch.outer(drawn((rows,)), drawn((columns,), seed=1))[None]
+    done = newton_schulz(line.float(), METHODS[method], torch.float32)  # bf16 lifts its own rounding to the level of 1
+    assert apart(done, by_singular_values(line, METHODS[method])) < 1e-3
+    torch.testing.assert_close(polar_factor(line), line / line.norm())
+
+
+@every_shape
+def test_the_exact_polar_factor_has_orthonormal_rows_or_columns(shape):
+    exact = orthogonalized(drawn(shape), "exact", 0)
+    short = exact if shape[-2] <= shape[-1] else exact.mT
+    identity = torch.eye(short.shape[-2], dtype=torch.float64).expand(shape[0], -1, -1)
+    torch.testing.assert_close(short @ short.mT, identity)
+    assert (torch.linalg.eigvalsh(exact.mT @ drawn(shape)) > -1e-9).all()  # what is left is positive semidefinite
+
+
+def test_transposing_before_is_transposing_after():
+    stack = drawn((2, 12, 40)).float()
+    torch.testing.assert_close(newton_schulz(stack.mT, JORDAN * 5), newton_schulz(stack, JORDAN * 5).mT, rtol=0, atol=0)
