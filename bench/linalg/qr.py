@@ -22,8 +22,8 @@ LARGEST_ERROR = 64.0  # of a factor that is kept, in units of rounding: 8e-6 in 
 def orthonormal_factor(stack: Tensor, method: str) -> Tensor:
     """Return the orthonormal factors of (k, m, n) by "householder", "cholesky", or what suits the device.
 
-    On one core Householder takes 0.25 to 0.4 of Cholesky's time. On a GPU it goes from matrix to matrix, so products are
-    preferred there, which is not measured yet. The kind of machine is part of every run: no run's bits are left open.
+    On one core Householder takes 0.25 to 0.4 of Cholesky's time. On a GPU it goes from matrix to matrix, and products
+    are preferred, which is not measured yet. The kind of machine is part of every run: no run's bits are left open.
     """
     if method == "by device":
         method = "cholesky" if stack.is_cuda else "householder"
