@@ -18,7 +18,7 @@ def decomposed(stack: Tensor) -> tuple[Tensor, Tensor]:
     """
     try:
         values, vectors = torch.linalg.eigh(stack)
-    except torch.linalg.LinAlgError:
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
         if stack.dtype == torch.float64 or not stack.isfinite().all():
             raise
         values, vectors = torch.linalg.eigh(stack.double())

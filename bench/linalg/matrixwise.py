@@ -97,7 +97,7 @@ class Matrixwise(Optimizer):
 
     def _joined(self, weights: list[Parameter], name: str) -> Tensor:
         """Return the state of several weights as one stack, anew where they are not side by side, as after loading."""
-        parts = [self.state[w][name] for w in weights]
+        parts: list[Tensor] = [self.state[w][name] for w in weights]
         if not _side_by_side(parts):
             return self._keep(weights, name, torch.cat(parts))
         return parts[0].as_strided((sum(len(part) for part in parts), *parts[0].shape[1:]), parts[0].stride())

@@ -14,6 +14,12 @@ def norm_from_below(stack: Tensor) -> Tensor:
     largest = stack.abs().amax((-2, -1), keepdim=True)
     scaled = stack / torch.where(largest > 0, largest, 1)  # squares must not leave the range of fp32
     longest = scaled.square().sum(-1).argmax(-1)
-    x = scaled @ scaled[torch.arange(len(stack), device=stack.device), longest].unsqueeze(-1)
-    x = x / x.norm(dim=-2, keepdim=True).clamp(min=torch.finfo(stack.dtype).tiny)
-    return largest * (scaled @ x).norm(dim=-2, keepdim=True)
+    x = _applied(scaled, scaled[torch.arange(len(stack), device=stack.device), longest])
+    x = x / x.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(stack.dtype).tiny)
+    bound: Tensor = largest * _applied(scaled, x).norm(dim=-1)[:, None, None]
+    return bound
+
+
+def _applied(stack: Tensor, x: Tensor) -> Tensor:
+    """Return S x of (k, n, n) and (k, n), as sums: a product of stacks rounds otherwise for a stack of one."""
+    return (stack * x.unsqueeze(-2)).sum(-1)
