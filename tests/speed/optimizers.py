@@ -44,6 +44,7 @@ ROOT = Path(__file__).parents[2]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PERIOD = "precondition_frequency"  # an entry's name for how often something costly is done
 COMPARED, BAND = 4, 2e-2  # steps, or so many with a period of one; how far apart displacements may be
+NOISE = 0.03  # of a ratio of two times
 CPU_TOKENS = 1024  # of the micro-batch that is timed
 
 
@@ -93,7 +94,7 @@ def row_of(entry: Entry, task: Task, small: Task, libraries: list, rounds: int, 
         f"{name} {taken / mine:.2f}" + (f" ({far:.2g} apart: {why or 'unexplained'})" if far > BAND else "")
         for taken, name, far, why in found
     ]
-    slower = [name for taken, name, *_ in found if taken < mine]
+    slower = [name for taken, name, *_ in found if taken < (1 - NOISE) * mine]
     step = mine * task.model.layers / small.model.layers
     return [
         f"{1e3 * step:,.1f}", f"{100 * step / (step + training):.2g}%", f"{memory / 2**20:,.0f}",
