@@ -43,6 +43,7 @@ class Job:
     places: Places
     rest: dict[str, float] | None = None
     transfer: Transfer | None = None
+    batch_factor: float = 1.0  # the study of batches
     checkpoint_seconds: float = 30.0
 
     def anywhere(self) -> "Job":
@@ -67,6 +68,8 @@ def request_of(job: Job) -> Request:
                 f"{path}: has changed since the plan {job.plan[:16]} was written, or its code has",
                 "check out the version the plan was written with, or write a new plan",
             )
+    if job.batch_factor != 1:
+        task = task.with_batch(job.batch_factor, job.rung)
     return Request(
         job.task.stem, task, entry, job.values, job.mode, job.rung, job.track, job.seed, job.plan,
         rest=Rest(**job.rest) if job.rest else None, transfer=job.transfer,

@@ -14,7 +14,7 @@ from bench.plan import Plan
 from bench.record import Track
 from bench.setting import Places
 from bench.tuned import Tuned, read_tuned
-from bench.tuning import FACTOR, Configuration
+from bench.tuning import BATCH, FACTOR, Configuration
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Orders:
 
     def trial(self, wanted: Configuration, seed: int) -> Job:
         """Return a trial's run, whose record stays in the work folder: the ledger is what is published of it."""
-        factor = wanted.values.get(FACTOR)
-        job = (
-            self.run("tuned", wanted.rung, seed, wanted.values)
-            if wanted.stage != "transfer"
-            else self.transfer(wanted.rung, seed, _number(factor if factor is not None else 1.0))
-        )
+        values = dict(wanted.values)
+        if wanted.stage == "transfer":
+            job = self.transfer(wanted.rung, seed, _number(values[FACTOR]))
+        else:
+            batch = _number(values.pop(BATCH, 1.0))
+            job = replace(self.run("tuned", wanted.rung, seed, values), batch_factor=batch)
         return replace(job, places=replace(job.places, records=job.places.work / "trials"))
 
     def run(self, track: Track, rung: float, seed: int, values: dict[str, Value]) -> Job:

@@ -27,10 +27,11 @@ def outlook(plan: Plan, task: Task, rows: Sequence[IndexRow], trials: Sequence[T
 
 
 def searched_tokens(plan: Plan, task: Task) -> int:
-    """Return the least that tuning takes: the search at its rung, three rates at every other, transfer's two."""
+    """Return the least that tuning takes: the search at its rung, three rates at every other, the shown trials."""
     if plan.after is not None:
         return 0
     at_rung = plan.tuning.sweep + plan.tuning.sobol + 2 * ("transfer" in plan.tracks)
+    at_rung += 2 * RATES * (plan.yardstick is None)  # half and twice the batch
     others = sum(RATES * task.tokens(rung) for rung in plan.ladder if rung != plan.tuning.rung)
     return len(plan.tuning.seeds) * (at_rung * task.tokens(plan.tuning.rung) + others)
 

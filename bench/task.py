@@ -195,6 +195,17 @@ class Task(Spec):
         )
         return digest_of(facts)
 
+    def with_batch(self, factor: float, rung: float) -> "Task":
+        """Return the task at one rung with its batch times a factor, for the study of batches: another task."""
+        sequences = round(self.training.batch_sequences * factor)
+        if sequences < 1 or sequences != self.training.batch_sequences * factor:
+            raise BenchError(f"a batch of {self.training.batch_sequences} sequences cannot be had {factor:g} times")
+        micro = min(self.training.micro_batch_sequences, sequences)
+        training = self.training.model_copy(update={"batch_sequences": sequences, "micro_batch_sequences": micro})
+        budget = self.budget.model_copy(update={"rungs": (rung,), "compared": (rung,)})
+        whole = {name: getattr(self, name) for name in Task.model_fields}
+        return Task(**{**whole, "training": training, "budget": budget})
+
     def steps(self, rung: float) -> int:
         return int(self.tokens(rung)) // self.training.batch_tokens
 

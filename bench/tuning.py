@@ -18,6 +18,7 @@ from bench.task import rung_name
 SPREAD = 1.7  # factor about the sweep's best learning rate that the Sobol points keep to
 LONGEST_SWEEP = 6  # trials beyond the planned ones, while the best lies at an end
 FACTOR = "lr_factor"  # of the transfer track's two extra trials: the yardstick's learning rate times this
+BATCH = "batch_factor"  # of the yardstick's trials with the task's batch times this
 DIGITS = 4  # significant digits of a value: the lattice
 
 
@@ -92,6 +93,9 @@ def tune(plan: Plan, steps: dict[float, int]) -> Search:
             near = other
     if "transfer" in plan.tracks:  # how far the yardstick's learning rate is from this entry's own; shown, never used
         yield [Configuration("transfer", rung, {FACTOR: factor}) for factor in (0.5, 2.0)]
+    if plan.yardstick is None:  # the yardstick's own: is the task's batch its best? Shown, never used
+        for factor in (0.5, 2.0):
+            yield from _batch(plan, at_other_length(tuned[rung], steps[rung], round(steps[rung] / factor)), factor)
     return tuned
 
 
@@ -123,6 +127,13 @@ def _line(at: Callable[[float], Configuration], factors: list[float]) -> Generat
         (loss,) = yield [at(factors[end])]
         losses.insert(end, loss)
     return [(at(factor).values, loss) for factor, loss in zip(factors, losses, strict=True)]
+
+
+def _batch(plan: Plan, start: dict[str, Value], factor: float) -> Generator[list[Configuration], Losses, None]:
+    """Half and twice the task's batch at learning rates of their own (protocol A8)."""
+    yield from _line(
+        lambda f: Configuration("batch", plan.tuning.rung, {**at_other_rate(start, f), BATCH: factor}), [0.5, 1.0, 2.0]
+    )
 
 
 def _sobol(plan: Plan, best: Best) -> Generator[list[Configuration], Losses, Best]:

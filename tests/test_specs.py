@@ -90,6 +90,16 @@ def test_a_task_s_digest_moves_with_a_fact_and_not_with_prose_or_a_longer_ladder
     assert digests["same"] == digests["prose"] == digests["ladder"] != digests["fact"]
 
 
+def test_a_task_with_another_batch_is_another_task_of_the_same_tokens():
+    task = read_task(ROOT / "tasks/nano.toml")
+    half, double = task.with_batch(0.5, 1.0), task.with_batch(2.0, 1.0)
+    assert [t.training.batch_sequences for t in (half, task, double)] == [4, 8, 16]
+    assert len({t.digest for t in (half, task, double)}) == 3 and task.with_batch(1.0, 1.0).digest == task.digest
+    assert [t.steps(1.0) for t in (half, double)] == [2 * task.steps(1.0), task.steps(1.0) // 2]
+    with pytest.raises(BenchError, match=r"cannot be had 0\.0625 times"):
+        task.with_batch(0.0625, 1.0)
+
+
 def test_a_range_of_files_keeps_its_zeros():
     assert expand_range("c4-train.{00098..00101}.gz") == [f"c4-train.{n:05d}.gz" for n in range(98, 102)]
     assert expand_range("plain") == ["plain"]

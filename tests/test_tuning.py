@@ -12,7 +12,7 @@ from bench.entry import WARMUP
 from bench.errors import BenchError
 from bench.ledger import Trial
 from bench.plan import WARMUPS
-from bench.tuning import at_other_length, at_other_rate, scrambled, state_of, vertex
+from bench.tuning import BATCH, at_other_length, at_other_rate, scrambled, state_of, vertex
 
 PINNED = [[0.093996625, 0.209306716, 0.914917789], [0.593996625, 0.709306716, 0.414917789]]
 PINNED_OF_A_PLACEBO = [0.443435458, 0.672526899]
@@ -48,7 +48,7 @@ def test_an_entry_has_six_learning_rates_and_six_points_and_three_a_rung():
 
 def test_the_yardstick_has_at_least_four_times_an_entrys_trials_and_two_seeds():
     entry, own = plan_of(), yardstick()
-    at_rung = [len([w for w, _ in searched(plan, bowl())[0] if w.rung == 1 and w.stage != "transfer"])
+    at_rung = [len([w for w, _ in searched(plan, bowl())[0] if w.rung == 1 and w.stage not in ("transfer", "batch")])
                for plan in (entry, own)]  # fmt: skip
     assert at_rung[1] >= 4 * at_rung[0] - 6 and len(own.tuning.seeds) == 2 * len(entry.tuning.seeds)
     assert at_rung[1] * len(own.tuning.seeds) >= 4 * at_rung[0]
@@ -106,6 +106,26 @@ def test_the_yardstick_is_moved_until_every_dimension_is_interior():
     assert {wanted.rung for wanted in refined} == {0.25, 0.5, 1.0}
     names = {name for w in refined for name in w.values if w.values[name] != tuned[w.rung][name]}
     assert names == {"lr", "beta2", "rest_lr_factor", "weight_decay", WARMUP}
+
+
+def test_half_and_twice_the_batch_have_learning_rates_of_their_own_and_move_no_tuned_value():
+    """Of the yardstick alone. A rate that does best at an end is gone beyond; decay keeps its timescale in steps."""
+
+    def loss(wanted):
+        return bowl(lr=3e-3 * wanted.values.get(BATCH, 1.0))(wanted)
+
+    tried, tuned = searched(yardstick(), loss)
+    study = [wanted.values for wanted, _ in tried if wanted.stage == "batch"]
+    assert [wanted.stage for wanted, _ in tried[-len(study) :]] == ["batch"] * len(study)
+    assert not any(BATCH in values for values in tuned.values())
+    for factor in (0.5, 2.0):
+        rates = sorted(values["lr"] for values in study if values[BATCH] == factor)
+        assert rates[0] < 3e-3 * factor < rates[-1]
+        for values in study:
+            if values[BATCH] == factor:
+                timescale = values["lr"] * values["weight_decay"] / factor
+                assert timescale == pytest.approx(tuned[1.0]["lr"] * tuned[1.0]["weight_decay"], rel=0.01)
+    assert not [wanted for wanted, _ in searched(plan_of(), bowl())[0] if wanted.stage == "batch"]
 
 
 def test_no_trial_is_asked_for_twice_in_a_batch():

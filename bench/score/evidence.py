@@ -16,7 +16,7 @@ from bench.score.cost import Cost
 from bench.score.placebo import twins_of
 from bench.score.search import Search, search_of, spent, sweep_line, undertuned
 from bench.task import Task, rung_name
-from bench.tuning import state_of
+from bench.tuning import BATCH, state_of
 
 Wanted = tuple[str, str, float, int]  # track, mode, rung, seed
 CELLS_SAID = 3  # of those with missing runs
@@ -195,6 +195,27 @@ def alarm_notes(studies: Sequence[Study], chosen: Selection, reference: str) -> 
         f"{(alarm.yardstick - alarm.loss) / alarm.error:.1f} standard errors below {reference}: run five seeds of it"
         for (entry, rung), alarm in sorted(lowest.items())
     ]
+
+
+def batch_notes(studies: Iterable[Study], task: Task, reference: str) -> list[str]:
+    """Say how the yardstick ends at half and twice the task's batch, each at the best of its learning rates."""
+    notes = []
+    for study in studies:
+        best: dict[float, tuple[float, int]] = {}
+        for trial in study.trials if study.plan.entry == reference else ():
+            if trial.loss is not None and trial.stage != "transfer" and trial.rung == study.plan.tuning.rung:
+                factor = float(trial.values.get(BATCH, 1.0))
+                best[factor] = min(best.get(factor, (math.inf, 0)), (trial.loss, len(trial.runs)))
+        if len(best) > 1:
+            said = ", ".join(
+                f"{loss:.4f} at {round(task.training.batch_sequences * factor)}"
+                for factor, (loss, _) in sorted(best.items())
+            )
+            notes.append(
+                f"batches, by their sequences: {reference} ends at {said} (selecting loss at "
+                f"{rung_name(study.plan.tuning.rung)}, the best of its learning rates, {best[1.0][1]} seeds)"
+            )
+    return notes
 
 
 def initial_loss(records: Iterable[Record], task: Task) -> float:

@@ -225,7 +225,12 @@ def undertuned(
     for entry, trials in sorted(ledgers.items()):
         for trial in trials:
             seeds = yardstick.get(trial.rung, ())
-            if trial.loss is None or trial.stage == "transfer" or not seeds or digest_of(trial.values) in its_values:
+            if (
+                trial.loss is None
+                or trial.stage in ("transfer", "batch")
+                or not seeds
+                or digest_of(trial.values) in its_values
+            ):
                 continue
             mean = math.fsum(seeds) / len(seeds)
             error = deviation * math.sqrt(1 / len(trial.runs) + 1 / len(seeds))

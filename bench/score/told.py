@@ -35,6 +35,7 @@ def told_board(
         *evidence.plan_notes(studies, rows, board),
         *evidence.value_notes(studies, records, task),
         *evidence.alarm_notes(studies, chosen, task.reference),
+        *evidence.batch_notes(studies, task, task.reference),
     ]
     searches = evidence.searches_of(studies, board, evidence.initial_loss(records, task), hybrids)
     return replace(board, notes=(*board.notes, *notes)), searches

@@ -18,6 +18,7 @@ from bench.score.board import make_board
 from bench.score.cells import select
 from bench.score.evidence import (
     alarm_notes,
+    batch_notes,
     costs_of,
     departures,
     looks_of,
@@ -25,8 +26,9 @@ from bench.score.evidence import (
     plan_notes,
     searches_of,
 )
+from bench.score.search import undertuned
 from bench.score.table import render
-from bench.tuning import state_of
+from bench.tuning import BATCH, state_of
 
 OWN, MUON = yardstick(), plan_of("muon")
 MEANS = {0.25: 3.95, 0.5: 3.70, 1.0: 3.53, 1.5: 3.46, 2.0: 3.41, 4.0: 3.32, 8.0: 3.25}
@@ -142,6 +144,19 @@ def test_a_table_of_the_searches_is_shown(row, studies):
     told = json.loads(render(board, TASK, "json", searches))["tuning"]
     assert told[1]["spent"]["trials"] == len(studies[1].trials) and told[1]["after_k"][0]["trials"] == 1
     assert "tuning: tolerance" not in render(board, TASK) and json.loads(render(board, TASK, "json"))["tuning"] == []
+
+
+def test_the_study_of_batches_is_said_and_is_no_alarm(row, tmp_path):
+    def loss(wanted):
+        return {0.5: 2.5, 2.0: 2.9}.get(wanted.values.get(BATCH), 2.8) + bowl()(wanted) / 1000
+
+    own = yardstick()
+    study = Study(own, tuple(write_trials(tmp_path / "ledger.jsonl", own, loss)))
+    (note,) = batch_notes([study, Study(plan_of(), ())], TASK, own.entry)
+    said = [float(part.split(" at ")[0]) for part in note.partition("ends at ")[2].split(" (")[0].split(", ")]
+    assert said[0] < said[1] < said[2] and [f" at {n}" in note for n in (4, 8, 16)] == [True] * 3
+    assert not undertuned({own.entry: study.trials}, {1.0: [2.79, 2.8, 2.81]}, frozenset())
+    assert batch_notes([Study(own, ())], TASK, own.entry) == []
 
 
 def test_an_undertuned_baseline_is_said(row, tmp_path):

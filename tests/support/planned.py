@@ -43,7 +43,8 @@ def bowl(lr: float = 3e-3, warmup: float = 0.25):
         if "lr" not in values:
             return 3.0
         off = math.log2(values["lr"] / lr)
-        rest = sum(math.sin(value) / 100 for name, value in values.items() if name not in ("lr", WARMUP))
+        numbers = [v for name, v in values.items() if name not in ("lr", WARMUP) and not isinstance(v, str)]
+        rest = sum(math.sin(value) / 100 for value in numbers)
         return 3.0 + 0.02 * off**2 + 0.05 * abs(values[WARMUP] - warmup) + rest
 
     return loss
