@@ -26,11 +26,14 @@ def task(tmp_path_factory):
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
-def test_state_and_passes_are_those_of_the_record_of_a_run(entry, task):
+def test_state_and_passes_are_those_of_a_run_s_record_which_tells_how_far_each_role_moved(entry, task):
     (line,) = inventory([entry], read_task(task))
     facts = read_record(make(task, entry.path, task.parent, budget=0.25)).facts
     assert line.state_bytes_with_rest == facts.state_bytes_per_parameter
     assert line.extra_passes == facts.passes - 1
+    still = {role for role, moved in facts.update_rms.items() if moved == 0}
+    assert set(facts.update_rms) == {"hidden", "embedding", "vectors"}  # the head is tied
+    assert still == ({"hidden"} if entry.facts.family == "control" else set())
     if entry.facts.scope == "full":
         assert line.state_bytes_per_parameter == line.state_bytes_with_rest
 
