@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 
 from bench.linalg.matrixwise import Matrixwise
 from bench.linalg.newton_schulz import orthogonalized
-from bench.roles import Matrix, Roles, Run
+from bench.roles import Roles, Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +48,6 @@ class Muon(Matrixwise):
         if self.defaults["scaling"] == "rms":
             return 0.2 * math.sqrt(max(rows, columns))
         return math.sqrt(max(1.0, rows / columns))
-
-    def flipped(self, matrix: Matrix, rows: int, columns: int) -> bool:
-        return rows > columns  # the polar factor of a transpose is the transpose of the polar factor
 
 
 def build(roles: Roles, hp: Hyperparameters, run: Run) -> Optimizer:

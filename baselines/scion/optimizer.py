@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from bench.linalg.held import held
 from bench.linalg.matrixwise import Matrixwise
 from bench.linalg.newton_schulz import orthogonalized
-from bench.roles import Matrix, Roles, Run
+from bench.roles import Roles, Run
 
 EPS = 1e-8  # a vector of zeros must not divide by zero
 
@@ -50,9 +50,6 @@ class Spectral(Matrixwise):
 
     def size(self, rows: int, columns: int) -> float:
         return float(self.defaults["radius"]) * math.sqrt(rows / columns)
-
-    def flipped(self, matrix: Matrix, rows: int, columns: int) -> bool:
-        return rows > columns  # the polar factor of a transpose is the transpose of the polar factor
 
 
 class Elementwise(Optimizer):
