@@ -56,7 +56,7 @@ class Elementwise(Optimizer):
     """Sign for tables, BiasRMS for vectors."""
 
     @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]
+    def step(self) -> None:
         for group in self.param_groups:
             weights = [w for w in group["params"] if w.grad is not None]
             if not weights:

@@ -103,4 +103,5 @@ def polar_factor(stack: Tensor) -> Tensor:
     """Return U V^T of each U S V^T of a stack, by singular value decomposition; where S is 0, so is the result."""
     u, s, vh = torch.linalg.svd(stack, full_matrices=False)
     zero = max(stack.shape[-2:]) * torch.finfo(stack.dtype).eps * s[..., :1]
-    return (u * (s > zero)[..., None, :]) @ vh
+    kept: Tensor = u * (s > zero)[..., None, :]
+    return kept @ vh
