@@ -103,5 +103,4 @@ def polar_factor(stack: Tensor) -> Tensor:
     """Return U V^T of each U S V^T of a stack, by singular value decomposition; where S is 0, so is the result."""
     u, s, vh = torch.linalg.svd(stack, full_matrices=False)
     zero = max(stack.shape[-2:]) * torch.finfo(stack.dtype).eps * s[..., :1]
-    kept: Tensor = u * (s > zero)[..., None, :]
-    return kept @ vh
+    return torch.matmul(u * (s > zero)[..., None, :], vh)
