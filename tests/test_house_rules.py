@@ -17,7 +17,7 @@ FLOORS = [
     ["errors", "digest", "spec", "places"],
     ["task", "entry", "record", "mode", "overrides", "index", "verify", "score", "pages", "forecast", "memory",
      "devices", "domains", "versions", "lint", "plan", "ledger", "tuning", "tuned", "outlook"],
-    ["model", "roles", "data", "schedule", "linalg", "checkpoint", "clock", "machine",
+    ["model", "roles", "data", "schedule", "linalg", "quantize", "checkpoint", "clock", "machine",
      "transfer", "workers"],
     ["evaluate", "train", "assemble", "facts", "claims", "inventory", "setting", "run"],
     ["replay", "jobs", "orders", "conduct", "lent", "engine"],
