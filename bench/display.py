@@ -62,3 +62,25 @@ def watch_plan(title: str, console: Console) -> Iterator[Callable[[Stand], None]
             bar.update(row, total=total, completed=stand.done_tokens, facts=facts)
 
         yield report
+
+
+@contextmanager
+def watch_questions(title: str, console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield what draws one bar over a downstream task's requests on a terminal; nothing elsewhere."""
+    if not console.is_terminal:
+        yield lambda name, done, total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[facts]}"),
+               TimeRemainingColumn(compact=True))  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as bar:
+        row = bar.add_task(title, total=None, facts="preparing")
+        shown = ""
+
+        def report(name: str, done: int, total: int) -> None:
+            nonlocal shown
+            if name != shown:
+                bar.reset(row, total=total)
+                shown = name
+            bar.update(row, total=total, completed=done, facts=f"{name}: {done:,} of {total:,} requests")
+
+        yield report

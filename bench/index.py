@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from bench.digest import digest_of, digest_of_bytes
 from bench.errors import BenchError
-from bench.record import Record, read_record, write_atomically
+from bench.record import Record, is_record_name, read_record, write_atomically
 
 VERSION = 1  # to be raised when a row's meaning changes; a change of its fields is noticed anyway
 
@@ -124,7 +124,7 @@ def _files(root: str) -> Iterator[tuple[str, int, int]]:
             for item in items:
                 if item.is_dir(follow_symlinks=False):
                     pending.append(item.path)
-                elif item.name.endswith(".json") and not item.name.startswith(".") and item.is_file():
+                elif is_record_name(item.name) and item.is_file():
                     status = item.stat()
                     yield item.path, status.st_size, status.st_mtime_ns
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench.children import is_downstream, read_downstream
 from bench.entry import Entry
 from bench.errors import BenchError
 from bench.record import read_log, read_record
@@ -29,6 +30,9 @@ def _lint_file(path: Path) -> str | None:
         if path.name == NAME:
             read_pins(path)
             return "versions of tasks that have records"
+        if is_downstream(path):
+            scores = read_downstream(path)
+            return f"downstream scores in {', '.join(scores.modes)} of {path.with_name(f'{scores.run_id}.json').name}"
         record = read_record(path)
         read_log(path, record)
         pins = pins_of_record(path)

@@ -84,6 +84,33 @@ class Weights(Spec):
     evaluated: Digest | None  # differs from final where an entry evaluates at other weights
 
 
+class Layers(Spec):
+    count: int
+    digest: Digest  # of their sorted names
+
+
+class Rounding(Spec):
+    """Weights, or activations, of all layers at the end, on one batch."""
+
+    bits: int
+    levels: tuple[int, int]  # distinct values in a layer's richest row, least and most over layers
+    clipped: float  # share of values beyond the largest level
+    masked: float  # share of gradient entries that do not pass
+
+
+class Quantization(Spec):
+    """Proof that a mode that rounds did so."""
+
+    expected: Layers  # by the model's roles
+    actual: Layers
+    parts: dict[str, int]  # layers of each name
+    blocks: dict[str, int]  # Hadamard block of each width; 1 is no rotation
+    forwards: float | None  # share of passes that rounded, least over layers
+    float_score_loss: Loss  # of the same weights with the quantizers off
+    weights: Rounding | None
+    activations: Rounding | None
+
+
 class Facts(Spec):
     """Proof that the protocol held, measured, not promised."""
 
@@ -99,6 +126,7 @@ class Facts(Spec):
     passes: float  # forward-backwards per step, mean
     epochs: float  # passes over the training text
     validation: Digest  # of the validation tokens
+    quantization: Quantization | None = None  # of a mode that quantizes
 
 
 class Cost(Spec):
@@ -247,5 +275,10 @@ def read_log(path: Path, record: Record) -> Log:
 
 
 def find_records(folders: list[Path]) -> list[Path]:
-    """Return the paths of all records below the folders, in a fixed order."""
-    return sorted(path for folder in folders for path in folder.rglob("*.json") if not path.name.startswith("."))
+    """Return the paths of all records below the folders, in a fixed order; hidden files and child records are none."""
+    return sorted(path for folder in folders for path in folder.rglob("*.json") if is_record_name(path.name))
+
+
+def is_record_name(name: str) -> bool:
+    """Return whether a file's name may be a record's: a child record's, or a hidden file's, has a dot more."""
+    return name.endswith(".json") and name.count(".") == 1

@@ -5,7 +5,7 @@ import sys
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from bench.errors import BenchError
 from bench.launch import launch, torchrun_line
 from bench.places import RUNS, data_folder
 from bench.task import parse_rung, read_task, rung_name
+
+if TYPE_CHECKING:
+    from bench.replay import Replayed
 
 
 class Device(StrEnum):
@@ -57,7 +60,7 @@ def run(
     from bench.overrides import read_values
 
     definition, found = read_task(task), Entry(entry)
-    read_mode(mode)
+    read_mode(mode, "training")
     chosen = found.values(read_values(values) if values else {})
     rungs = [parse_rung(name, definition, str(task)) for name in budget or ["1x"]]
 
@@ -116,6 +119,24 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Make a record's run again and say: identical, within band, or different and where first. Exit 1 if different."""
+    result = make_again(record, tasks, baselines, steps, keep_weights)
+    if as_json:
+        print(json.dumps(asdict(result), default=str))
+    else:
+        where = "" if result.first_difference is None else f", first at step {result.first_difference}"
+        gap = "" if result.verdict == "identical" else f" (gap {result.largest_gap:.2g} nats{where})"
+        print(f"{result.verdict} over {result.steps} steps{gap}")
+        if result.differing:
+            print(f"  not given again: {', '.join(result.differing)}")
+        for note in result.notes:
+            print(f"  {note}")
+    raise typer.Exit(1 if result.verdict == "different" else 0)
+
+
+def make_again(
+    record: Path, tasks: Path, baselines: Path, steps: int | None = None, keep_weights: Path | None = None
+) -> "Replayed":
+    """Replay a record, on as many ranks as it was made with; where these are several, they are started here."""
     from bench.record import read_record
 
     found = read_record(record)
@@ -129,20 +150,9 @@ def replay(
         raise BenchError(f"{record}: no entry {inputs.entry} in {baselines}", "name its folder with --baselines")
 
     from bench.display import watch_run
-    from bench.replay import replay as make_again
+    from bench.replay import replay as replayed
     from bench.setting import Places
 
     with watch_run(f"replay {inputs.task} {inputs.entry}", err) as watch:
         places = Places(data_folder(), RUNS / "work", RUNS / "records")
-        result = make_again(record, definition, Entry(paths[0]), places, watch, steps, keep_weights)
-    if as_json:
-        print(json.dumps(asdict(result), default=str))
-    else:
-        where = "" if result.first_difference is None else f", first at step {result.first_difference}"
-        gap = "" if result.verdict == "identical" else f" (gap {result.largest_gap:.2g} nats{where})"
-        print(f"{result.verdict} over {result.steps} steps{gap}")
-        if result.differing:
-            print(f"  not given again: {', '.join(result.differing)}")
-        for note in result.notes:
-            print(f"  {note}")
-    raise typer.Exit(1 if result.verdict == "different" else 0)
+        return replayed(record, definition, Entry(paths[0]), places, watch, steps, keep_weights)

@@ -1,0 +1,55 @@
+"""A record's model: what a replay exported, read back and held to the record's digest."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from bench.errors import BenchError
+from bench.model import CAUSAL_SDPA, linear_of, weights_digest
+from bench.record import Record
+from bench.task import Task
+
+
+def restored(record: Record, task: Task, weights: Path, record_path: Path) -> PreTrainedModel:
+    """Return the model at the weights that the record was evaluated at, fp32 and on the CPU; weights as by a replay."""
+    if task.digest != record.inputs.task_digest:
+        raise BenchError(
+            f"the task {record.task} has changed since this record (digest {task.digest[:12]}, recorded "
+            f"{record.inputs.task_digest[:12]})",
+            "check out the version the record was made with",
+        )
+    if record.weights.evaluated is None:
+        raise BenchError(f"{record_path}: the run was not evaluated ({record.outcome}): it has no weights")
+    folder = weights / record.run_id
+    if not (folder / "config.json").is_file():
+        raise BenchError(
+            f"{folder}: the record's weights are not here",
+            f"make them again: bench replay {record_path} --keep-weights {weights}",
+        )
+    model = read_model(folder, task.model.attention)
+    digest = weights_digest(model)
+    if digest != record.weights.evaluated:
+        raise BenchError(
+            f"{folder}: these weights are not the record's (digest {digest[:12]}, recorded "
+            f"{record.weights.evaluated[:12]})",
+            f"remove them and make them again: bench replay {record_path} --keep-weights {weights}",
+        )
+    return model
+
+
+def read_model(folder: Path, attention: str) -> PreTrainedModel:
+    """Return what bench.model.export_model wrote, its matrices as (out, in) again."""
+    kernel = CAUSAL_SDPA if attention == "sdpa" else attention
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation=kernel, local_files_only=True
+        )
+    except Exception as error:  # whatever a damaged file makes the readers of JSON and safetensors raise
+        raise BenchError(f"{folder}: the weights cannot be read: {error}".splitlines()[0]) from error
+    for module in model.modules():
+        for name, child in list(module.named_children()):
+            if isinstance(child, Conv1D):
+                setattr(module, name, linear_of(child))
+    return model.eval()
