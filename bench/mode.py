@@ -78,12 +78,13 @@ class Mode(Spec):
     def digest(self) -> str:
         """Return the digest of what the file says and, where something is rounded, of the code that rounds."""
         says = self.model_dump(mode="json", exclude={"summary"}, exclude_none=True)
-        return digest_of({**says, "code": _code()} if self.quantizes else says)
+        return digest_of({**says, "code": _code(self.algorithm)} if self.quantizes else says)
 
 
 @cache
-def _code() -> str:
-    return digest_of_sources([QUANTIZE / "arithmetic.py", QUANTIZE / "linear.py"])
+def _code(algorithm: str | None) -> str:
+    own = {"gptq": ["calibration.py", "gptq.py"], "hawq": ["calibration.py", "hawq.py"]}.get(algorithm or "", [])
+    return digest_of_sources([QUANTIZE / name for name in ("arithmetic.py", "linear.py", *own)])
 
 
 def mode_names() -> list[str]:
