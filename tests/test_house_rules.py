@@ -16,7 +16,7 @@ BENCH = ROOT / "bench"
 FLOORS = [
     ["errors", "digest", "spec", "places"],
     ["task", "entry", "record", "mode", "overrides", "index", "verify", "score", "pages", "forecast", "memory",
-     "devices", "domains", "versions", "lint", "plan", "ledger", "tuning", "tuned", "outlook"],
+     "devices", "domains", "versions", "children", "lint", "plan", "ledger", "tuning", "tuned", "outlook"],
     ["model", "roles", "data", "schedule", "linalg", "quantize", "checkpoint", "clock", "machine",
      "transfer", "workers"],
     ["evaluate", "train", "assemble", "facts", "claims", "inventory", "setting", "run"],
