@@ -21,8 +21,9 @@ from bench.digest import digest_of_sources
 from bench.entry import WARMUP, Entry, Value
 from bench.errors import BenchError
 from bench.evaluate.loss import evaluate
-from bench.mode import read_mode
+from bench.mode import Mode, read_mode
 from bench.model import build_model, sequence_losses, weights_digest
+from bench.quantize.linear import convert, enable, reset_counts
 from bench.record import Inputs, Machine, Track
 from bench.roles import Roles, Run, roles_of
 from bench.schedule import Kind, multiplier
@@ -112,6 +113,7 @@ class Assembly:
     """Everything a run is made of."""
 
     model: PreTrainedModel
+    mode: Mode
     roles: Roles
     entry_optimizers: list[Optimizer]
     parts: Parts
@@ -141,7 +143,8 @@ def assemble(request: Request, data_folder: Path, hardware: Hardware, stop_after
     halves = {name: Sequences(tokens[name], training.context) for name in ("select", "score")}
     select, score = (half.in_order(0, len(half)) for half in halves.values())
 
-    model, losses_of = _model(request, hardware)
+    mode = read_mode(request.mode, "training")
+    model, losses_of = _model(request, mode, hardware)
     roles = roles_of(model)
     steps = task.steps(request.budget)
     initial = weights_digest(model)
@@ -192,6 +195,7 @@ def assemble(request: Request, data_folder: Path, hardware: Hardware, stop_after
     )
     return Assembly(
         model=model,
+        mode=mode,
         roles=roles,
         entry_optimizers=entry_optimizers,
         parts=parts,
@@ -211,21 +215,25 @@ def assemble(request: Request, data_folder: Path, hardware: Hardware, stop_after
 _kept: dict[str, tuple[PreTrainedModel, Callable[[Tensor], Tensor]]] = {}  # the last one: a plan's runs share it
 
 
-def _model(request: Request, hardware: Hardware) -> tuple[PreTrainedModel, Callable[[Tensor], Tensor]]:
+def _model(request: Request, mode: Mode, hardware: Hardware) -> tuple[PreTrainedModel, Callable[[Tensor], Tensor]]:
     """Return the model with the seed's weights, and its losses, compiled where wanted.
 
-    The next run of a process takes over the model of the one before with what was compiled for it, if the task is the
-    same: compilation is most of a short run's overhead.
+    The next run of a process takes over the model of the one before with what was compiled for it, if task and
+    mode are the same: compilation is most of a short run's overhead.
     """
     training = request.task.training
     model = build_model(request.task.model, training.context, request.seed, training.activation_checkpointing)
-    key = f"{request.task.digest} {hardware.device} {hardware.compiled}"
+    key = f"{request.task.digest} {mode.digest} {hardware.device} {hardware.compiled}"
     if key in _kept:
         kept, losses_of = _kept[key]
         kept.load_state_dict(model.state_dict())
+        enable(kept, True)
+        reset_counts(kept)
         return kept, losses_of
     _kept.clear()
     model = model.to(hardware.device)
+    if mode.quantizes:
+        convert(model, mode)
     losses_of = partial(sequence_losses, model)
     if hardware.compiled:
         torch.compiler.reset()  # another task's graphs would count towards the limit on recompilation

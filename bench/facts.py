@@ -13,6 +13,7 @@ from bench.digest import digest_of
 from bench.errors import BenchError
 from bench.evaluate.final import Final
 from bench.model import weights_digest
+from bench.quantize.proof import layer_facts
 from bench.record import Log, Milestone, Point
 from bench.train import Course, Progress
 from bench.workers import Workers
@@ -24,6 +25,8 @@ def measured(assembly: Assembly, progress: Progress, final: Final | None, worker
     """Return the measured part of a record; workers are the ranks that measure it together."""
     tokens = progress.step * assembly.course.batch_tokens
     facts = protocol_facts(assembly, progress, workers)
+    if assembly.mode.quantizes:
+        facts["quantization"] = final.quantization if final else layer_facts(assembly.model)
     laps = progress.lap_step_seconds
     last = weights_digest(assembly.model)
     alike = len(set(workers.gather(last))) == 1

@@ -14,7 +14,7 @@ from bench.evaluate.final import Final, measure
 from bench.facts import measured
 from bench.model import export_model, weights_digest
 from bench.record import Log, Outcome, Record, read_log, read_record
-from bench.run import above_initial, classify, warm_up
+from bench.run import classify, ending, warm_up
 from bench.setting import Places, Setting, Watch, settle
 from bench.task import Rest, Task
 from bench.train import Progress, train
@@ -122,7 +122,7 @@ def _make_again(assembly: Assembly, watch: Watch, whole: bool) -> tuple[Progress
         outcome, cause = classify(error)
         watch.say(f"{outcome}: {cause}")
         return progress, outcome, None
-    return progress, "diverged" if final and above_initial(final, progress) else "finished", final
+    return progress, ending(final, progress)[0] if final else "finished", final
 
 
 def compare_steps(log: Log, progress: Progress) -> tuple[int | None, float]:
@@ -148,7 +148,7 @@ def _milestones(log: Log, progress: Progress) -> bool:
 def compare_records(record: Record, mine: dict[str, Any], outcome: Outcome) -> tuple[str, ...]:
     """Return the names of measured parts that differ; seconds and bytes are the machine's, and not compared."""
     here = json.loads(json.dumps({**mine, "outcome": outcome}))
-    there = record.model_dump(mode="json")
+    there = record.model_dump(mode="json", exclude_defaults=True)  # a field that a record is too old for is none
     return tuple(name for name in MEASURED if here[name] != there[name])
 
 

@@ -20,6 +20,7 @@ from bench.errors import BenchError
 from bench.evaluate.final import Final, measure
 from bench.facts import log_of, measured
 from bench.machine import peak_memory_bytes, reset_peak_memory
+from bench.quantize.proof import layer_facts, why_inert
 from bench.record import (
     SCHEMA,
     Log,
@@ -137,9 +138,15 @@ def _assemble(setting: Setting, places: Places) -> Assembly:
         raise
 
 
-def above_initial(final: Final, progress: Progress) -> bool:
+def ending(final: Final, progress: Progress) -> tuple[Outcome, str | None]:
+    """Return the outcome of a run that trained to its end, and its cause where it is not finished."""
+    idle = why_inert(final.quantization) if final.quantization else None
+    if idle:
+        return "inert", idle
     end = progress.curve[-1]["loss"]
-    return final.score_loss is None or end is None or progress.initial_loss is None or end > progress.initial_loss
+    if final.score_loss is None or end is None or progress.initial_loss is None or end > progress.initial_loss:
+        return "diverged", "the final loss is no number, or above the initial one"
+    return "finished", None
 
 
 def warm_up(assembly: Assembly) -> None:
@@ -198,6 +205,9 @@ def attempt(
     def report(now: Progress) -> None:
         watch.progress(now, assembly.course.steps, assembly.course.batch_tokens)
 
+    idle = why_inert(layer_facts(assembly.model)) if assembly.mode.quantizes else None
+    if idle:  # known before the first step
+        return "inert", idle, None
     try:
         warm_up(assembly)
         reset_peak_memory(assembly.parts.device)
@@ -211,9 +221,7 @@ def attempt(
         if not isinstance(error, Diverged):
             (folder / "crash.txt").write_text(traceback.format_exc())
         return *classify(error), None
-    if above_initial(final, progress):
-        return "diverged", "the final loss is no number, or above the initial one", final
-    return "finished", None, final
+    return *ending(final, progress), final
 
 
 def classify(error: Exception) -> tuple[Outcome, str]:

@@ -1,11 +1,14 @@
-"""The protocol lint: what a record proves, rule by rule (protocol A). A promise in prose is not a rule."""
+"""The protocol lint: what a record proves, rule by rule (protocol A, E). A promise in prose is not a rule."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from bench.entry import WARMUP
-from bench.record import Log, Record
+from bench.errors import BenchError
+from bench.mode import Mode, mode_names, read_mode
+from bench.record import Log, Quantization, Record, Rounding
 from bench.task import Task, rung_name
 
 FULL_PRECISION = ("float32", "int32", "int64", "bool")  # counts, indices and masks may stand beside fp32
@@ -16,7 +19,7 @@ SHOWN = 12  # hexadecimal digits of a digest, enough to compare by eye
 
 @dataclass(frozen=True)
 class Tick:
-    rule: str  # "A1"; "task" for the task file itself
+    rule: str  # "A1"; "task" and "mode" for the files themselves
     title: str
     ok: bool | None  # None: not applicable, or not known
     detail: str
@@ -35,7 +38,7 @@ def lint_record(record: Record, task: Task, log: Log | None = None) -> list[Tick
     for rule, title, check in rules:
         ok, detail = check(record, task) if same_task else (None, "the task changed after this run")
         ticks.append(Tick(rule, title, ok, detail))
-    return [*ticks, _charge(record)]
+    return [*ticks, _charge(record), *_quantization(record)]
 
 
 def _task_is_the_same(same: bool) -> Tick:
@@ -118,6 +121,60 @@ def _charge(record: Record) -> Tick:
     ok = passes >= 1 and abs(charged - record.tokens * passes) <= CHARGE_ERROR * max(1.0, charged)
     detail = f"{charged:,.0f} charged; {record.tokens:,} tokens x {passes:.6g} passes"
     return Tick("A7", "charged tokens are tokens times passes", ok, detail)
+
+
+def _quantization(record: Record) -> list[Tick]:
+    """Return the ticks of a mode that quantizes; none of one that does not."""
+    facts, mode = record.facts.quantization, _mode_of(record.inputs.mode)
+    if facts is None and not (mode and mode.quantizes):
+        return []
+    same = mode is not None and mode.digest == record.inputs.mode_digest
+    said = "its digest is the mode file's and its code's" if same else "the mode changed after this run"
+    ticks = [Tick("mode", "the mode is the one that was run", same, said)]
+    rules: list[tuple[str, str, Callable[[Quantization], tuple[bool | None, str]]]] = [
+        ("E1", "every layer inside the blocks is quantized", _layers),
+        ("E2", "in every forward pass", _passes),
+        ("E3", "onto no more levels than the bits give", _levels),
+    ]
+    for rule, title, check in rules:
+        missing = (False if record.outcome == "finished" else None), "no facts of quantization were recorded"
+        ok, detail = check(facts) if facts else missing
+        ticks.append(Tick(rule, title, None if ok is None and record.outcome != "finished" else bool(ok), detail))
+    return ticks
+
+
+@cache
+def _mode_of(name: str) -> Mode | None:
+    """Return the mode of that name as it is now, or None where there is none that can be read."""
+    try:
+        return read_mode(name) if name in mode_names() else None
+    except BenchError:
+        return None
+
+
+def _layers(facts: Quantization) -> tuple[bool | None, str]:
+    kinds = ", ".join(f"{count} {part}" for part, count in facts.parts.items())
+    ok = facts.actual == facts.expected and facts.actual.count == sum(facts.parts.values()) > 0
+    return ok, f"{facts.actual.count} of {facts.expected.count} layers{': ' if kinds else ''}{kinds}"
+
+
+def _passes(facts: Quantization) -> tuple[bool | None, str]:
+    if facts.forwards is None:
+        return None, "no forward pass was counted in some layer"
+    return facts.forwards == 1, f"{100 * facts.forwards:.4g}% of the passes of the layer with least"
+
+
+def _levels(facts: Quantization) -> tuple[bool | None, str]:
+    sides = {"weights": facts.weights, "activations": facts.activations}
+    found = {name: side for name, side in sides.items() if side}
+    ok = all(1 < side.levels[0] <= side.levels[1] <= 2**side.bits for side in found.values()) if found else None
+    return ok, "; ".join(f"{name} {_spread(side)}" for name, side in found.items()) or "levels were not measured"
+
+
+def _spread(side: Rounding) -> str:
+    low, high = side.levels
+    levels = f"{low}" if low == high else f"{low} to {high}"
+    return f"{levels} at {side.bits} bits, {100 * side.clipped:.3g}% clipped, {100 * side.masked:.3g}% masked"
 
 
 def lint_siblings(records: Iterable[Record]) -> dict[str, list[Tick]]:

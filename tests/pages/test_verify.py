@@ -4,6 +4,7 @@ import pytest
 from pytest import param
 
 from bench.digest import digest_of
+from bench.mode import read_mode
 from bench.record import Log, Milestone
 from bench.task import read_task
 from bench.verify import lint_record, lint_siblings
@@ -110,6 +111,45 @@ def test_where_two_entries_disagree_neither_is_believed(make_record):
 def test_an_entry_alone_at_its_seed_is_not_compared(make_record):
     found = lint_siblings([make_record(seed=0), make_record(entry="slow", seed=1)])
     assert all(tick.ok is None for own in found.values() for tick in own if tick.rule == "A2")
+
+
+LAYERS = {"count": 28, "digest": digest_of("names")}
+SIDE = {"bits": 8, "levels": [90, 255], "clipped": 0.0, "masked": 0.0}
+PROOF = {"expected": LAYERS, "actual": LAYERS, "parts": {"q_proj": 4, "down_proj": 24}, "blocks": {"128": 1},
+         "forwards": 1.0, "float_score_loss": 2.0, "weights": SIDE, "activations": SIDE}  # fmt: skip
+
+
+def rounded(make_record, digest=None, **changed):
+    """A record in a mode that quantizes, with facts changed; proof None leaves them out."""
+    facts = {} if changed.get("proof", "") is None else {"quantization": {**PROOF, **changed}}
+    inputs = {"mode_digest": digest or read_mode("qat-int8").digest}
+    return make_record(mode="qat-int8", inputs=inputs, facts=facts)
+
+
+def test_a_sound_record_of_a_mode_that_quantizes_holds_its_rules_too(make_record, task):
+    found = ticks(rounded(make_record), task)
+    assert [found[rule].ok for rule in ("mode", "E1", "E2", "E3")] == [True] * 4
+    assert found["E3"].detail.startswith("weights 90 to 255 at 8 bits, 0% clipped")
+
+
+@pytest.mark.parametrize(
+    ("rules", "changed"),
+    [
+        param(["mode"], {"digest": "0" * 64}, id="another version of the mode"),
+        param(["E1"], {"actual": {"count": 27, "digest": digest_of("fewer")}}, id="a layer left out"),
+        param(["E1"], {"actual": {"count": 28, "digest": digest_of("others")}}, id="other layers"),
+        param(["E1"], {"parts": {"q_proj": 4}}, id="parts that do not add up"),
+        param(["E2"], {"forwards": 0.999}, id="a pass in float"),
+        param(["E2"], {"forwards": None}, id="no pass counted"),
+        param(["E3"], {"weights": {**SIDE, "levels": [90, 257]}}, id="too many levels"),
+        param(["E3"], {"activations": {**SIDE, "levels": [1, 200]}}, id="a layer on one level"),
+        param(["E3"], {"weights": None, "activations": None}, id="no levels"),
+        param(["E1", "E2", "E3"], {"proof": None}, id="no facts"),
+    ],
+)
+def test_each_rule_of_quantization_breaks(make_record, task, rules, changed):
+    found = ticks(rounded(make_record, **changed), task)
+    assert [rule for rule, tick in found.items() if tick.ok is False] == rules
 
 
 def test_parameters_are_counted_as_the_model_has_them(task):
