@@ -1,18 +1,19 @@
 """Child records: what is measured on a run's weights after it, in a file beside its record. Facts only, as there."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
 from bench.errors import BenchError
-from bench.record import Digest, Loss, read_record, seal, write_atomically
+from bench.record import Digest, Loss, Quantization, read_record, seal, write_atomically
 from bench.spec import Spec, parse_json, read_text, validate
 
 SCHEMA = 1
 MODE_BYTES = 4096  # the most that one mode's part may take
-KIND = "downstream"
+DOWNSTREAM, QUANTIZED = "downstream", "quantized"  # kinds, as in the files' names
 
 
 class Score(Spec):
@@ -52,20 +53,72 @@ class ModeScores(Spec):
     tasks: dict[str, TaskScores]
 
 
-class Downstream(Spec):
+class Gptq(Spec):
+    """How the layers' Hessians could be factored."""
+
+    dampings: dict[str, int]  # layers by the damping they took, as a share of the mean diagonal
+    fallbacks: int  # layers that no damping helped, rounded to nearest
+
+
+class Hawq(Spec):
+    """What HAWQ-V2 chose, and from what."""
+
+    bits: dict[str, str]  # by a layer's name inside its block: a digit for each block
+    average: float  # bits a weight
+    draws: int  # of Hutchinson's estimate
+    negative: int  # layers whose estimated trace was below 0 and taken as 0
+
+
+class AfterTraining(Spec):
+    """One mode of a finished checkpoint, measured on the scoring half."""
+
+    mode_digest: Digest
+    loss: Loss
+    perplexity: Loss  # a token
+    degradation: Loss  # nats above the float loss, both made here
+    quantization: Quantization
+    calibration: Digest | None  # of the tokens; null where none were looked at
+    gptq: Gptq | None
+    hawq: Hawq | None
+    machine: Digest  # kind
+    seconds: float  # to round and to measure
+    made: str  # UTC, ISO 8601
+
+
+class _Child(Spec):
     schema_version: int = Field(alias="schema")
     run_id: Digest  # of the parent
     weights: Digest  # evaluated
+    digest: Digest  # of all that the file says
+
+
+class Downstream(_Child):
     modes: dict[str, ModeScores]
-    digest: Digest  # of all of the above
+
+
+class Quantized(_Child):
+    """All modes of one finished checkpoint."""
+
+    modes: dict[str, AfterTraining]
+
+
+Child = TypeVar("Child", bound=_Child)
 
 
 def downstream_path(record: Path) -> Path:
-    return record.with_suffix(f".{KIND}.json")
+    return record.with_suffix(f".{DOWNSTREAM}.json")
+
+
+def quantized_path(record: Path) -> Path:
+    return record.with_suffix(f".{QUANTIZED}.json")
 
 
 def is_downstream(path: Path) -> bool:
-    return path.name.endswith(f".{KIND}.json")
+    return path.name.endswith(f".{DOWNSTREAM}.json")
+
+
+def is_quantized(path: Path) -> bool:
+    return path.name.endswith(f".{QUANTIZED}.json")
 
 
 def write_downstream(path: Path, run_id: str, weights: str, mode: str, scores: ModeScores) -> None:
@@ -74,9 +127,13 @@ def write_downstream(path: Path, run_id: str, weights: str, mode: str, scores: M
     before = old.get(mode)
     if before is not None and put_alike(before, scores):
         scores = scores.model_copy(update={"tasks": {**before.tasks, **scores.tasks}})
-    assert len(_text(scores.model_dump(mode="json"))) <= MODE_BYTES, mode
-    modes = {name: found.model_dump(mode="json") for name, found in sorted({**old, mode: scores}.items())}
-    write_atomically(path, _text(seal({"schema": SCHEMA, "run_id": run_id, "weights": weights, "modes": modes})))
+    _write(path, run_id, weights, {**old, mode: scores})
+
+
+def write_quantized(path: Path, run_id: str, weights: str, mode: str, measured: AfterTraining) -> None:
+    """Add a mode to the child record, or put it in the old one's place, in one move."""
+    old = read_quantized(path).modes if path.exists() else {}
+    _write(path, run_id, weights, {**old, mode: measured})
 
 
 def put_alike(one: ModeScores, other: ModeScores) -> bool:
@@ -85,23 +142,39 @@ def put_alike(one: ModeScores, other: ModeScores) -> bool:
     return one.model_dump(exclude=result) == other.model_dump(exclude=result)
 
 
+def _write(path: Path, run_id: str, weights: str, found: Mapping[str, Spec]) -> None:
+    modes = {name: own.model_dump(mode="json") for name, own in sorted(found.items())}
+    assert all(len(_text(own)) <= MODE_BYTES for own in modes.values()), {
+        n: len(_text(own)) for n, own in modes.items()
+    }
+    write_atomically(path, _text(seal({"schema": SCHEMA, "run_id": run_id, "weights": weights, "modes": modes})))
+
+
 def _text(facts: dict[str, Any]) -> bytes:
     return (json.dumps(facts, separators=(",", ":"), allow_nan=False) + "\n").encode()
 
 
 def read_downstream(path: Path) -> Downstream:
+    return _read(path, DOWNSTREAM, Downstream)
+
+
+def read_quantized(path: Path) -> Quantized:
+    return _read(path, QUANTIZED, Quantized)
+
+
+def _read(path: Path, kind: str, model: type[Child]) -> Child:
     """Return a child record whose digest was checked, and its parent's name; one edited by hand is refused."""
     table = parse_json(read_text(path), str(path))
     if isinstance(table, dict) and table.get("schema") != SCHEMA:
         raise BenchError(f"{path}: schema {table.get('schema')!r} is not one this version reads ({SCHEMA})")
-    found = validate(table, Downstream, str(path))
+    found = validate(table, model, str(path))
     if seal(table)["digest"] != found.digest:
         raise BenchError(
             f"{path}: it was changed after it was written (its digest does not fit)",
             "restore it from version control, or measure again",
         )
-    if path.name != f"{found.run_id}.{KIND}.json":
-        raise BenchError(f"{path}: its name is not its parent's run_id followed by .{KIND}.json")
+    if path.name != f"{found.run_id}.{kind}.json":
+        raise BenchError(f"{path}: its name is not its parent's run_id followed by .{kind}.json")
     parent = path.with_name(f"{found.run_id}.json")
     if parent.exists() and read_record(parent).weights.evaluated != found.weights:
         raise BenchError(f"{path}: its weights are not those that its parent {parent.name} was evaluated at")

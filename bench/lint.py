@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.children import is_downstream, read_downstream
+from bench.children import is_downstream, is_quantized, read_downstream, read_quantized
 from bench.entry import Entry
 from bench.errors import BenchError
 from bench.record import read_log, read_record
@@ -33,6 +33,9 @@ def _lint_file(path: Path) -> str | None:
         if is_downstream(path):
             scores = read_downstream(path)
             return f"downstream scores in {', '.join(scores.modes)} of {path.with_name(f'{scores.run_id}.json').name}"
+        if is_quantized(path):
+            child = read_quantized(path)
+            return f"{', '.join(child.modes)} of {path.with_name(f'{child.run_id}.json').name}"
         record = read_record(path)
         read_log(path, record)
         pins = pins_of_record(path)

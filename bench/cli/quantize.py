@@ -1,0 +1,141 @@
+"""The verb that puts a record's weights into the modes of a finished checkpoint."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.cli.app import Format, app, err, example
+from bench.errors import BenchError
+from bench.places import RUNS, data_folder
+from bench.task import Task, read_task, rung_name
+
+if TYPE_CHECKING:
+    from bench.children import AfterTraining, Quantized
+    from bench.quantize.calibration import Calibration
+    from bench.record import Record, Rounding
+
+
+@app.command(**example("quantize leaderboard/records/nano/<plan>/<run_id>.json ptq-w4 ptq-w4a4"))
+def quantize(
+    record: Annotated[Path, typer.Argument(help="a record of a run that trained in float", show_default=False)],
+    modes: Annotated[list[str] | None, typer.Argument(help="modes of a finished checkpoint; all by default")] = None,
+    weights: Annotated[Path, typer.Option(help="folder where bench replay --keep-weights put them")] = RUNS / "weights",
+    replay: Annotated[bool, typer.Option("--replay", help="make weights that are missing, by a replay")] = False,
+    again: Annotated[bool, typer.Option("--again", help="measure anew what was measured")] = False,
+    tasks: Annotated[Path, typer.Option(help="folder of tasks")] = Path("tasks"),
+    baselines: Annotated[Path, typer.Option(help="folder of algorithms")] = Path("baselines"),
+    output: Annotated[Format, typer.Option("--format", help="of the table")] = Format.plain,
+) -> None:
+    """Round a record's weights by each mode and score them; what comes of it goes to a file beside the record."""
+    from bench.mode import mode_names, read_mode
+    from bench.record import read_record
+
+    after = [name for name in mode_names() if read_mode(name).kind == "after"]
+    wanted = {name: read_mode(name, "after") for name in modes or after}
+    found = read_record(record)
+    definition = read_task(tasks / f"{found.task}.toml")
+    if read_mode(found.inputs.mode).quantizes or found.outcome != "finished":
+        how = found.outcome if found.outcome != "finished" else f"trained in {found.inputs.mode}"
+        raise BenchError(f"{record}: these modes act on finished runs in float, and this one {how}")
+
+    from bench.children import quantized_path, read_quantized, write_quantized
+
+    path, run_weights = quantized_path(record), found.weights.evaluated or ""
+    before = read_quantized(path).modes if path.exists() else {}
+    left = [name for name, mode in wanted.items()
+            if again or name not in before or before[name].mode_digest != mode.digest]  # fmt: skip
+    if left:
+        if replay and not (weights / found.run_id / "config.json").is_file():
+            from bench.cli.runs import make_again
+
+            make_again(record, tasks, baselines, keep_weights=weights)
+        for name, measured in _measured(found, definition, left, weights, record):
+            write_quantized(path, found.run_id, run_weights, name, measured)  # a kill loses the mode under way alone
+            err.print(f"{name}: {measured.seconds:.1f} s", markup=False, highlight=False)
+    title = f"{found.task} {found.entry} {rung_name(found.inputs.budget)} seed {found.inputs.seed}"
+    print(_render(read_quantized(path), list(wanted), title, output.value))
+    err.print(f"{path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _measured(
+    record: "Record", task: Task, names: list[str], weights: Path, path: Path
+) -> "Iterator[tuple[str, AfterTraining]]":
+    """Yield the modes' measurements, on the GPU where there is one."""
+    import torch
+    from transformers.utils.logging import disable_progress_bar
+
+    from bench.data.sequences import Sequences
+    from bench.data.tokens import prepare
+    from bench.evaluate.after import measure_modes
+    from bench.evaluate.weights import restored
+    from bench.machine import machine_facts, make_deterministic
+    from bench.mode import read_mode
+    from bench.quantize.after import needs_calibration
+    from bench.quantize.calibration import calibration_of
+
+    disable_progress_bar()  # of reading weights, anew for each mode
+    make_deterministic(task.training.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tokens = prepare(task.data, task.model.vocabulary, data_folder())
+    score = Sequences(tokens["score"], task.training.context)
+    calibration: Calibration | None = None
+    if any(needs_calibration(read_mode(name)) for name in names):
+        calibration = calibration_of(Sequences(tokens["train"], task.training.context))
+    yield from measure_modes(
+        lambda: restored(record, task, weights, path).to(device), names, calibration,
+        score.in_order(0, len(score)), task.evaluation.batch_sequences,
+        machine_facts(device, task.training.threads, False).kind,
+    )  # fmt: skip
+
+
+def _render(child: "Quantized", names: list[str], title: str, format: str) -> str:
+    """Return a line for each mode, most harmful last; as JSON or CSV the table alone."""
+    from tabulate import tabulate
+
+    if format == "json":
+        return child.model_dump_json(by_alias=True)
+    shown = {name: child.modes[name] for name in names}
+    order = sorted(shown, key=lambda name: (shown[name].degradation is None, shown[name].degradation or 0.0, name))
+    head = ["mode", "loss", "degradation", "perplexity", "layers", "weights", "activations", "notes"]
+    lines = [_line(name, shown[name]) for name in order]
+    if format == "csv":
+        return "\n".join(",".join(line) for line in [head, *lines])
+    align = ["left", *["right"] * 4, "left", "left", "left"]
+    table = tabulate(lines, head, tablefmt=format, disable_numparse=True, colalign=align)
+    floats = {_figure(found.quantization.float_score_loss, 4) for found in shown.values()}
+    notes = [
+        title,
+        f"nats a token on the scoring half, degradation against the same weights in float ({', '.join(floats)})",
+        "weights, activations: bits (a mean where they are chosen), distinct levels in a row, share clipped",
+    ]
+    return "\n".join([table, *notes])
+
+
+def _line(name: str, found: "AfterTraining") -> list[str]:
+    proof, notes = found.quantization, []
+    if found.gptq and found.gptq.fallbacks:
+        notes.append(f"{found.gptq.fallbacks} layers to nearest instead")
+    if found.gptq and len(found.gptq.dampings) > 1:
+        notes.append("damping " + " ".join(f"{share}: {count}" for share, count in found.gptq.dampings.items()))
+    if found.hawq:
+        notes.append(f"{found.hawq.draws} draws")
+    if found.hawq and found.hawq.negative:
+        notes.append(f"{found.hawq.negative} negative traces")
+    return [
+        name, _figure(found.loss, 4), _figure(found.degradation, 4), _figure(found.perplexity, 2),
+        str(proof.actual.count), _rounding(proof.weights, found.hawq.average if found.hawq else None), _rounding(proof.activations), "; ".join(notes),
+    ]  # fmt: skip
+
+
+def _rounding(found: "Rounding | None", average: float | None = None) -> str:
+    if found is None:
+        return "float"
+    few, most = found.levels
+    bits = found.bits if average is None else f"{average:.2f}"
+    return f"{bits} ({few if few == most else f'{few}-{most}'}, {found.clipped:.1%})"
+
+
+def _figure(number: float | None, digits: int) -> str:
+    return "no number" if number is None else f"{number:.{digits}f}" if abs(number) < 1e6 else f"{number:.3g}"
