@@ -119,6 +119,12 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Make a record's run again and say: identical, within band, or different and where first. Exit 1 if different."""
+    from bench.record import read_record
+
+    machine = read_record(record).machine
+    if machine.ranks > 1 and not is_rank():
+        on_cpu = not machine.instructions.startswith("compute")  # then its ranks may share cores
+        raise typer.Exit(launch(machine.ranks, sys.argv[1:], "cpu" if on_cpu else None))
     result = make_again(record, tasks, baselines, steps, keep_weights)
     if as_json:
         print(json.dumps(asdict(result), default=str))
@@ -136,14 +142,14 @@ def replay(
 def make_again(
     record: Path, tasks: Path, baselines: Path, steps: int | None = None, keep_weights: Path | None = None
 ) -> "Replayed":
-    """Replay a record, on as many ranks as it was made with; where these are several, they are started here."""
+    """Replay a record in this process; one made on several ranks needs the verb, which starts them."""
     from bench.record import read_record
 
     found = read_record(record)
     inputs = found.inputs
     if found.machine.ranks > 1 and not is_rank():
-        on_cpu = not found.machine.instructions.startswith("compute")  # then its ranks may share cores
-        raise typer.Exit(launch(found.machine.ranks, sys.argv[1:], "cpu" if on_cpu else None))
+        keep = f" --keep-weights {keep_weights}" if keep_weights else ""
+        raise BenchError(f"{record}: made on {found.machine.ranks} ranks", f"first bench replay {record}{keep}")
     definition = read_task(tasks / f"{inputs.task}.toml")
     paths = sorted(baselines.glob(f"*/{inputs.entry.partition('@')[0]}.toml"))
     if not paths:

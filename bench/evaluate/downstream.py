@@ -15,7 +15,7 @@ from lm_eval.utils import hash_string
 from transformers import PreTrainedModel
 
 from bench.children import ModeScores, Score, TaskScores
-from bench.data.corpus import batches
+from bench.data.corpus import Split, batches
 from bench.data.encoding import tokenizer_of
 from bench.data.sequences import Sequences
 from bench.data.tokens import prepare
@@ -27,6 +27,8 @@ from bench.evaluate.tokenizer import harness_tokenizer
 from bench.machine import machine_facts, make_deterministic
 from bench.mode import read_mode
 from bench.model import sequence_losses
+from bench.quantize.after import apply, needs_calibration
+from bench.quantize.calibration import Calibration, calibration_of
 from bench.quantize.linear import convert, expected, quantized, reset_counts
 from bench.record import Record
 from bench.task import HubText, Task
@@ -56,7 +58,7 @@ def measure(record: Record, task: Task, model: PreTrainedModel, mode: str, data:
     make_deterministic(task.training.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device).eval()
-    layers = put_in_mode(model, record, mode)
+    layers = put_in_mode(model, record, mode, lambda: calibration_of(_windows(task, data, "train")))
     definition, batch = read_mode(mode), task.evaluation.batch_sequences
     scores = ModeScores(
         mode_digest=definition.digest,
@@ -86,7 +88,7 @@ def measure(record: Record, task: Task, model: PreTrainedModel, mode: str, data:
     return scores
 
 
-def put_in_mode(model: PreTrainedModel, record: Record, name: str) -> list[str]:
+def put_in_mode(model: PreTrainedModel, record: Record, name: str, calibrated: Callable[[], Calibration]) -> list[str]:
     """Make the model compute as the mode says, and return the names of the layers that round: none if it is float."""
     mode, own = read_mode(name), record.inputs.mode
     if not mode.quantizes:
@@ -96,9 +98,14 @@ def put_in_mode(model: PreTrainedModel, record: Record, name: str) -> list[str]:
             f"mode {name} is one of training, and this record was trained in {own}",
             f"make a record in it: bench run ... --mode {name}",
         )
-    if mode.algorithm not in (None, "round"):
-        raise BenchError(f"mode {name} ({mode.algorithm}) needs calibration, which this verb does not do")
-    wanted, layers = expected(model), convert(model, mode)
+    if mode.kind == "after" and read_mode(own).quantizes:
+        raise BenchError(f"mode {name} acts on runs in float, and this record was trained in {own}")
+    wanted = expected(model)
+    if mode.kind == "after":
+        apply(model, mode, calibrated() if needs_calibration(mode) else None)
+    else:
+        convert(model, mode)
+    layers = [layer for layer, _ in quantized(model)]
     if not layers or sorted(layers) != sorted(wanted):
         raise BenchError(f"mode {name} rounds {len(layers)} layers, expected {len(wanted)}", "a fault of the harness")
     reset_counts(model)
@@ -121,17 +128,20 @@ def _text_bits(
     """Return the model's bits per byte of the scoring half's text, or None where that is not at hand."""
     assert isinstance(task.data, HubText)
     try:
-        score = prepare(task.data, task.model.vocabulary, data)["score"]
+        windows = _windows(task, data, "score")
         size = sum(len(text.encode()) for batch in batches(task.data, "score") for text in batch.documents)
     except BenchError as error:
         say(f"no bits per byte of the scoring text: {error.what}")
         return None
     loss = record.score_loss
     if mode != record.inputs.mode:
-        windows = Sequences(score, task.training.context)
         tokens, batch = windows.in_order(0, len(windows)), task.evaluation.batch_sequences
         loss = float(losses(partial(sequence_losses, model), tokens, batch, model.device).mean())
-    return None if loss is None else _number(loss / math.log(2) * len(score) / size)
+    return None if loss is None else _number(loss / math.log(2) * len(windows.tokens) / size)
+
+
+def _windows(task: Task, data: Path, split: Split) -> Sequences:
+    return Sequences(prepare(task.data, task.model.vocabulary, data)[split], task.training.context)
 
 
 def ask(harness: Harness, asked: Asked, limit: int | None, report: Report) -> TaskScores:

@@ -61,7 +61,7 @@ class Harness(HFLM):  # type: ignore[misc]  # lm-eval has no types
         pieces, owners = [], []
         for place, (texts, context, continuation) in enumerate(requests):
             whole = len(continuation) <= self.max_length
-            step = len(continuation) if whole else self.max_length // 2
+            step = max(1, len(continuation)) if whole else self.max_length // 2
             self.pieced += not whole
             self.cut += whole and len(context) + len(continuation) > self.max_length + 1
             for start in range(0, len(continuation), step):

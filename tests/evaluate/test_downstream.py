@@ -5,10 +5,12 @@ import re
 import sys
 
 import pytest
-from small import ADAMW, ROOT, make, write_task
+from small import ADAMW, ROOT, make, places_in, write_task
 
+from bench.assemble import Request
 from bench.children import downstream_path, read_downstream
 from bench.cli.main import main
+from bench.entry import Entry
 from bench.errors import BenchError
 from bench.evaluate.downstream import ask
 from bench.evaluate.harness import Harness, quiet
@@ -18,6 +20,8 @@ from bench.index import load_index
 from bench.lint import lint_paths
 from bench.model import build_model
 from bench.record import find_records, read_record, seal
+from bench.run import run
+from bench.setting import Watch
 from bench.task import read_task
 
 TINY = {
@@ -40,7 +44,13 @@ def record(small_mirror, tmp_path, monkeypatch):
     task.write_text(text)
     monkeypatch.setenv("BENCH_DATA", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
-    return make(task, ADAMW, tmp_path)
+    return made_in("bf16", task, tmp_path)
+
+
+def made_in(mode, task, folder):
+    entry = Entry(ADAMW)
+    request = Request(task.stem, read_task(task), entry, entry.values({}), mode, 1.0, "declared", 0)
+    return run(request, places_in(folder), Watch())
 
 
 @pytest.fixture
@@ -103,6 +113,17 @@ def test_a_mode_is_added_and_what_is_there_stays(record, bench, monkeypatch):
     assert bench("downstream", record, "--only", "arc_easy", "--only", "winogrande")[0] == 0
 
 
+def test_a_record_of_quantized_training_is_asked_in_its_mode_and_in_float(record, bench, tmp_path):
+    trained = made_in("qat-w4a4", tmp_path / "tasks" / "bytes.toml", tmp_path)
+    for words in (["--replay"], ["--mode", "bf16"]):
+        code, _, said = bench("downstream", trained, "--only", "arc_easy", *words)
+        assert code == 0, said
+    modes, facts = read_downstream(downstream_path(trained)).modes, read_record(trained).facts.quantization
+    assert {name: scores.quantized for name, scores in modes.items()} == {"bf16": 0, "qat-w4a4": facts.actual.count}
+    ratio = modes["bf16"].text_bits_per_byte / modes["qat-w4a4"].text_bits_per_byte
+    assert ratio == pytest.approx(facts.float_score_loss / read_record(trained).score_loss, rel=1e-4)
+
+
 def test_what_cannot_be_done_is_one_line(record, bench, tmp_path, small_mirror):
     def line(*words) -> str:
         code, _, said = bench("downstream", *words)
@@ -113,7 +134,6 @@ def test_what_cannot_be_done_is_one_line(record, bench, tmp_path, small_mirror):
     assert "hellaswag: the mirror has no" in line(record, "--only", "hellaswag")
     assert bench("downstream", record, "--replay", "--limit", 1, "--only", "piqa")[0] == 0
     assert "was trained in bf16" in line(record, "--mode", "qat-w4a4")
-    assert "needs calibration" in line(record, "--mode", "ptq-w4-gptq")
     assert "no mode bf17" in line(record, "--mode", "bf17")
     weights = next((tmp_path / "runs" / "weights").glob("*/model.safetensors"))
     whole = weights.read_bytes()

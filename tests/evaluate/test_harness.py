@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lm_eval.models.huggingface import HFLM
@@ -17,6 +18,7 @@ from bench.evaluate.tokenizer import harness_tokenizer
 from bench.evaluate.weights import read_model
 from bench.machine import make_deterministic
 from bench.model import build_model, export_model, weights_digest
+from bench.quantize.calibration import Calibration
 from bench.quantize.linear import enable
 from bench.task import Model, read_task
 
@@ -27,6 +29,7 @@ SPECS = {
                   attention=attention)
     for family, tied, attention in (("llama", False, "eager"), ("gpt2", True, "sdpa"))
 }  # fmt: skip
+CALIBRATION = Calibration(np.random.default_rng(0).integers(0, 257, (16, CONTEXT + 1)))
 TASKS = ["lambada_openai", "piqa", "arc_easy", "winogrande"]
 
 
@@ -139,12 +142,13 @@ class Trained:
         return self
 
 
+@pytest.mark.parametrize("mode", ["ptq-w4a4", "ptq-w4a4-hadamard", "ptq-w4-gptq", "ptq-mixed-4"])
 @pytest.mark.parametrize("family", SPECS)
-def test_a_rounded_model_is_asked_rounded(family, small_mirror):
+def test_a_rounded_model_is_asked_rounded(family, mode, small_mirror):
     model = tiny(family)
     head = model.get_output_embeddings()
     float_logits = probe(model.eval(), CONTEXT)
-    layers = put_in_mode(model, Trained("bf16"), "ptq-w4a4")
+    layers = put_in_mode(model, Trained("bf16"), mode, lambda: CALIBRATION)
     rounded = probe(model, CONTEXT)
     assert not torch.equal(rounded, float_logits)
     harness = harness_of(model)
@@ -159,8 +163,16 @@ def test_a_rounded_model_is_asked_rounded(family, small_mirror):
         check_rounding(model, layers)
 
 
-def test_a_mode_of_training_is_asked_of_its_own_records_only():
+def test_a_mode_is_asked_of_the_records_that_it_is_for(monkeypatch):
+    def put(own: str, mode: str) -> list[str]:
+        return put_in_mode(tiny("llama"), Trained(own), mode, lambda: pytest.fail("calibrated"))
+
     with pytest.raises(BenchError, match="trained in bf16"):
-        put_in_mode(tiny("llama"), Trained("bf16"), "qat-w4a4")
-    assert put_in_mode(tiny("llama"), Trained("qat-w4a4"), "bf16") == []
-    assert put_in_mode(tiny("llama"), Trained("qat-w4a4"), "qat-w4a4")
+        put("bf16", "qat-w4a4")
+    with pytest.raises(BenchError, match="acts on runs in float"):
+        put("qat-w4a4", "ptq-w4")
+    assert put("qat-w4a4", "bf16") == []
+    assert len(put("qat-w4a4", "qat-w4a4")) == 14
+    monkeypatch.setattr("bench.evaluate.downstream.convert", lambda model, mode: [])
+    with pytest.raises(BenchError, match="rounds 0 layers, expected 14"):
+        put("qat-w4a4", "qat-w4a4")
