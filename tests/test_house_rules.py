@@ -19,7 +19,7 @@ FLOORS = [
      "devices", "domains", "versions", "children", "lint", "plan", "ledger", "tuning", "tuned", "outlook"],
     ["model", "roles", "data", "schedule", "linalg", "quantize", "checkpoint", "clock", "machine",
      "transfer", "workers"],
-    ["evaluate", "train", "assemble", "facts", "claims", "inventory", "setting", "run"],
+    ["evaluate", "diagnose", "train", "assemble", "facts", "claims", "inventory", "setting", "run"],
     ["replay", "jobs", "orders", "conduct", "lent", "engine"],
     ["display", "launch", "cli", "__main__"],
 ]  # fmt: skip
