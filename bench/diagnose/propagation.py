@@ -16,6 +16,7 @@ Both networks run side by side as the two halves of one batch, without autocast,
 never meet outside attention, which is within a sequence, and a scale is a token's own: the halves do not touch.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -52,9 +53,7 @@ class _Sums:
     """Of one module over all batches, float64."""
 
     def __init__(self) -> None:
-        self.total: Tensor | float = (
-            0.0  # error^2, a^2, b^2, 2<a, b>, output^2, input error^2, input^2, R and count of tokens
-        )
+        self.total: Tensor | float = 0.0
 
     def add(self, output: Tensor, error: Tensor, a: Tensor, b: Tensor | None, given: Tensor) -> None:
         """Shapes (B, T, D), of the float half; given are the input's squared error and size."""
@@ -190,8 +189,10 @@ def spectral_norms(layer: QuantLinear, float_weight: Tensor) -> tuple[float, flo
 
 
 def spectral_norm(weight: Tensor) -> float:
-    """Return the largest singular value, from the smaller Gram matrix in float64."""
+    """Return the largest singular value, from the smaller Gram matrix in float64; of what is no number, none either."""
     wide = weight.double()
+    if not wide.isfinite().all():
+        return math.nan
     gram = wide @ wide.mT if wide.shape[0] <= wide.shape[1] else wide.mT @ wide
     return float(torch.linalg.eigvalsh(gram)[-1].clamp(min=0).sqrt())
 

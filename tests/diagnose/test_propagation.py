@@ -12,6 +12,8 @@ from bench.diagnose.quantization import converted, diagnose
 from bench.errors import BenchError
 from bench.mode import Mode, Operand, read_mode
 from bench.model import build_model
+from bench.quantize.after import apply as apply_mode
+from bench.quantize.calibration import Calibration
 from bench.quantize.linear import convert, enable, expected, quantized
 
 GPT2 = TINY.model_copy(update={"family": "gpt2"})
@@ -235,6 +237,26 @@ def test_a_mode_that_is_applied_for_good_gives_what_rounding_in_each_pass_gives(
     assert diagnose(model, mode, BATCHES, apply) == passing
     with pytest.raises(BenchError, match="already"):
         diagnose(model, mode, BATCHES)
+
+
+def test_a_mode_that_chooses_weights_is_diagnosed_against_the_float_ones():
+    mode, model = read_mode("ptq-w4a4-gptq"), build_model(TINY, CONTEXT, seed=0)
+    calibration = Calibration(torch.cat([batch_at(step) for step in range(4)]).numpy())
+    found = diagnose(model, mode, BATCHES, lambda: apply_mode(model, mode, calibration)).propagation
+    nearest = diagnose(build_model(TINY, CONTEXT, seed=0), read_mode("ptq-w4a4"), BATCHES).propagation
+    assert found["module"] == nearest["module"] and found["R"] != nearest["R"]
+    assert all(layer.prepared for _, layer in quantized(model)) and all(0 < value < 0.5 for value in found["R"][1:])
+    for r, a, b, c in zip(*(found[part] for part in "RABC"), strict=True):
+        assert r == pytest.approx(a + b + c, rel=2e-3)
+
+
+def test_weights_that_are_no_numbers_give_none_instead_of_an_error():
+    model = build_model(TINY, CONTEXT, seed=0)
+    with torch.no_grad():
+        model.get_submodule(expected(model)[-1]).weight[0, 0] = float("nan")
+    found = diagnose(model, read_mode("ptq-w4a4"), BATCHES)
+    assert found.propagation["R"][-1] is None and found.propagation["R"][1] > 0
+    assert found.weights["mlp.down_proj"]["kurtosis"][-1] is None and found.weights["mlp.down_proj"]["kurtosis"][0]
 
 
 def test_a_mode_that_rounds_nothing_has_outliers_and_no_propagation_and_one_that_calibrates_needs_to_be_applied():
