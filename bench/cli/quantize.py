@@ -114,7 +114,7 @@ def _render(child: "Quantized", names: list[str], title: str, format: str) -> st
 
 
 def _line(name: str, found: "AfterTraining") -> list[str]:
-    proof, notes = found.quantization, []
+    proof, average, notes = found.quantization, found.hawq.average if found.hawq else None, []
     if found.gptq and found.gptq.fallbacks:
         notes.append(f"{found.gptq.fallbacks} layers to nearest instead")
     if found.gptq and len(found.gptq.dampings) > 1:
@@ -125,7 +125,7 @@ def _line(name: str, found: "AfterTraining") -> list[str]:
         notes.append(f"{found.hawq.negative} negative traces")
     return [
         name, _figure(found.loss, 4), _figure(found.degradation, 4), _figure(found.perplexity, 2),
-        str(proof.actual.count), _rounding(proof.weights, found.hawq.average if found.hawq else None), _rounding(proof.activations), "; ".join(notes),
+        str(proof.actual.count), _rounding(proof.weights, average), _rounding(proof.activations), "; ".join(notes),
     ]  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def round_columns(weight: Tensor, upper: Tensor, rule: Rule) -> tuple[Tensor, Te
     """Return (levels, values clipped in each row) of a weight (out, in), by Algorithm 1."""
     bits, grid, group = rule
     tops = largest_level(grouped(weight, group), bits, grid).reshape(len(weight), -1).mT.contiguous()  # (groups, out)
-    left = weight.mT.contiguous()  # (in, out): a column of the weight lies together
+    left = weight.mT.clone(memory_format=torch.contiguous_format)  # (in, out): a column of the weight lies together
     width, size = len(left), group or len(left)
     upper = upper.to(weight.dtype)
     diagonal = upper.diagonal().tolist()

@@ -22,6 +22,7 @@ from bench.quantize.linear import QuantLinear, expected
 DRAWS = 100
 TOLERANCE = 1e-3  # relative change of the running means, as in the authors' PyHessian; few models come there
 SEED = 0
+FLOOR = 1e-6  # of the largest trace: what the budget leaves goes where rounding moves weights most
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ def choose_bits(model: PreTrainedModel, mode: Mode, calibration: Calibration) ->
     layers = {name: model.get_submodule(name) for name in names}
     traces = mean_traces(model, names, calibration)
     candidates = sorted(mode.candidate_bits)
+    least = FLOOR * max(traces.mean.values()) or 1.0  # at none above 0 all layers count alike
     costs = [
-        [traces.mean[name] * lost for lost in perturbations(layer, mode, name, candidates)]
+        [max(least, traces.mean[name]) * lost for lost in perturbations(layer, mode, name, candidates)]
         for name, layer in layers.items()
     ]
     sizes = [layer.weight.numel() for layer in layers.values()]
@@ -109,7 +111,7 @@ def quadratic_forms(
         signs = [_signs(weight, generator) for weight in weights]
         products = torch.autograd.grad(gradients, weights, signs)
     for sign, product in zip(signs, products, strict=True):
-        yield float((sign * product).sum(dtype=torch.float64))
+        yield float(sign.flatten() @ product.flatten())
 
 
 def _signs(weight: Tensor, generator: torch.Generator) -> Tensor:
