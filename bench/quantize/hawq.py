@@ -20,6 +20,7 @@ from bench.quantize.calibration import Calibration
 from bench.quantize.linear import QuantLinear, expected
 
 DRAWS = 100
+WINDOW = 128  # tokens of a draw at most: more draws on more text tell more than longer ones of the same cost
 TOLERANCE = 1e-3  # relative change of the running means, as in the authors' PyHessian; few models come there
 SEED = 0
 FLOOR = 1e-6  # of the largest trace: what the budget leaves goes where rounding moves weights most
@@ -71,7 +72,7 @@ def mean_traces(
 ) -> Traces:  # fmt: skip
     """Return Hutchinson's estimate of each layer's trace, over its parameters, of the Hessian of the mean loss.
 
-    Each draw takes the next calibration sequence, so the mean is over the text too. It ends when the running means
+    Each draw takes the start of the next calibration sequence, so the mean is over the text too. It ends when the running means
     change by less than the tolerance, all layers' changes against all layers' means.
     """
     weights = [model.get_submodule(name).weight for name in names]
@@ -79,7 +80,7 @@ def mean_traces(
     generator = torch.Generator().manual_seed(seed)
     total, done = np.zeros(len(names)), 0
     for done in range(1, draws + 1):
-        tokens = calibration.one(done - 1, model.device)
+        tokens = calibration.one(done - 1, model.device)[:, : WINDOW + 1]
         found = np.array(list(quadratic_forms(model, weights, tokens, generator))) / sizes
         if not np.isfinite(found).all():
             where = names[int(np.flatnonzero(~np.isfinite(found))[0])]
