@@ -72,8 +72,8 @@ def mean_traces(
 ) -> Traces:  # fmt: skip
     """Return Hutchinson's estimate of each layer's trace, over its parameters, of the Hessian of the mean loss.
 
-    Each draw takes the start of the next calibration sequence, so the mean is over the text too. It ends when the running means
-    change by less than the tolerance, all layers' changes against all layers' means.
+    Each draw takes the start of the next calibration sequence, so the mean is over the text too. It ends when the
+    running means change by less than the tolerance, all layers' changes against all layers' means.
     """
     weights = [model.get_submodule(name).weight for name in names]
     sizes = np.array([weight.numel() for weight in weights], np.float64)
