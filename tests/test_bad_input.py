@@ -79,7 +79,6 @@ def build(roles, hp, run):
 """
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_ranks_find_out_together_that_a_run_diverged_where_one_alone_fails_on_it(tmp_path):
     tinies = train_together(Entry(write_entry(tmp_path, FAILS_ON_ONE_RANK)), ranks=2, steps=32)
     assert [tiny.progress.step for tiny in tinies] == [6, 6]

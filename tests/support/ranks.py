@@ -7,6 +7,7 @@ import torch
 from tiny import Tiny
 
 from bench.entry import Entry
+from bench.train import Diverged
 from bench.workers import Workers, owners
 
 
@@ -36,7 +37,7 @@ class Together(Workers):
 
 def train_together(entry: Entry, ranks: int, steps: int) -> list[Tiny]:
     """Return the tiny models of all ranks after so many steps."""
-    barrier, table = threading.Barrier(ranks), [None] * ranks
+    barrier, table = threading.Barrier(ranks, timeout=60), [None] * ranks
     tinies = [Tiny(entry, steps=steps) for _ in range(ranks)]
     for rank, tiny in enumerate(tinies):
         workers = Together(rank, ranks, barrier=barrier, table=table)
@@ -46,6 +47,8 @@ def train_together(entry: Entry, ranks: int, steps: int) -> list[Tiny]:
     def run(tiny: Tiny) -> None:
         try:
             tiny.train()
+        except Diverged:  # found by all at one step: an abort could break into another's last wait, already over
+            return
         except BaseException:
             barrier.abort()
             raise
