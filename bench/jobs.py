@@ -48,7 +48,8 @@ class Job:
 
     def anywhere(self) -> "Job":
         """Return the job with whole paths, for a worker that starts in another folder of a shared file system."""
-        places = Places(*(path.absolute() for path in (self.places.data, self.places.work, self.places.records)))
+        named = {name: path and path.absolute() for name, path in vars(self.places).items()}
+        places = Places(**named)
         return replace(self, task=self.task.absolute(), entry=self.entry.absolute(), places=places)
 
     def __str__(self) -> str:

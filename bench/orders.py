@@ -44,7 +44,7 @@ class Orders:
         else:
             batch = _number(values.pop(BATCH, 1.0))
             job = replace(self.run("tuned", wanted.rung, seed, values), batch_factor=batch)
-        return replace(job, places=replace(job.places, records=job.places.work / "trials"))
+        return replace(job, places=replace(job.places, records=job.places.work / "trials", weights=None))
 
     def run(self, track: Track, rung: float, seed: int, values: dict[str, Value]) -> Job:
         return Job(

@@ -11,8 +11,9 @@ from bench.clock import Clock
 from bench.entry import Entry, Value
 from bench.errors import BenchError
 from bench.evaluate.final import Final, measure
+from bench.evaluate.weights import keep
 from bench.facts import measured
-from bench.model import export_model, weights_digest
+from bench.model import weights_digest
 from bench.record import Log, Outcome, Record, read_log, read_record
 from bench.run import classify, ending, warm_up
 from bench.setting import Places, Setting, Watch, settle
@@ -65,8 +66,8 @@ def replay(
     notes = tuple(differences(record, setting))
     near = notes and gap <= task.replay.band and "outcome" not in differing
     verdict: Verdict = "identical" if same else "within band" if near else "different"
-    kept = _keep(assembly, record, weights_folder) if weights_folder else None
-    return Replayed(verdict, progress.step, first, gap, differing, notes, kept)
+    exported = _keep(assembly, record, weights_folder) if weights_folder else None
+    return Replayed(verdict, progress.step, first, gap, differing, notes, exported)
 
 
 def request_of(record: Record, task: Task, entry: Entry) -> Request:
@@ -166,5 +167,4 @@ def _keep(assembly: Assembly, record: Record, folder: Path) -> Path:
                 f"{(record.weights.evaluated or 'none')[:12]})",
                 "replay on the record's kind of machine",
             )
-        export_model(assembly.model, folder / record.run_id)
-    return folder / record.run_id
+        return keep(assembly.model, folder, record.run_id)

@@ -6,6 +6,7 @@ import os
 import time
 import traceback
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from bench.assemble import Assembly, Request, assemble
 from bench.clock import Clock
 from bench.errors import BenchError
 from bench.evaluate.final import Final, measure
+from bench.evaluate.weights import keep
 from bench.facts import log_of, measured
 from bench.machine import peak_memory_bytes, reset_peak_memory
 from bench.quantize.proof import layer_facts, why_inert
@@ -115,6 +117,9 @@ def _make(
     if alone:
         _write_alone(folder.parent, target, facts, log_of(progress, final))
         raise BenchError(f"rank {workers.rank}: {outcome}: {cause}", f"the record says so: {target}")
+    if places.weights and outcome == "finished" and not assembly.mode.quantizes:
+        with assembly.evaluation_weights():  # before the record: one that stands is not made again
+            workers.first(partial(keep, assembly.model, places.weights, setting.inputs.run_id))
     if workers.rank == 0:
         write_record(target, facts, log_of(progress, final))
     workers.first(lambda: None)  # checkpoints go when the record stands

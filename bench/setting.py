@@ -23,6 +23,7 @@ class Places:
     data: Path
     work: Path  # checkpoints of runs under way
     records: Path
+    weights: Path | None = None  # what finished float runs were evaluated at, a folder each; None: they are not kept
 
 
 @dataclass(frozen=True)

@@ -3,97 +3,19 @@
 import gc
 import math
 import re
-from dataclasses import dataclass, field
 
 import pytest
-from planned import copy_baselines, entry_at, with_tuning
-from small import places_in, write_task
+from conducted import Here, Stopped, started
 
-from bench.assemble import Request
-from bench.conduct import Conductor, newest_yardstick
+from bench.conduct import newest_yardstick
 from bench.errors import BenchError
-from bench.jobs import make, pilot, steps_of
-from bench.ledger import ledger_path, read_ledger, read_studies
-from bench.orders import Paths, rest_of
-from bench.plan import Plan, make_plan, write_plan
+from bench.jobs import pilot, steps_of
+from bench.ledger import ledger_path, read_studies
+from bench.orders import rest_of
 from bench.record import find_records, read_record
-from bench.setting import Watch, settle
 from bench.task import read_task
-from bench.tuned import Tuned, read_tuned, tuned_path, write_tuned
+from bench.tuned import read_tuned
 from bench.tuning import state_of
-
-
-class Stopped(Exception):
-    pass
-
-
-@dataclass
-class Here:
-    """An engine of this process; it stops after so many runs, as Ctrl-C would; those there already do not count."""
-
-    most: int | None = None
-    made: list = field(default_factory=list)
-    given: list = field(default_factory=list)
-
-    def map(self, function, jobs):
-        self.given += jobs if function is make else []
-        for place, job in enumerate(jobs):
-            there = len(find_records([job.places.records]))
-            if function is make and len(self.made) == self.most:
-                raise Stopped
-            path = function(job)
-            if function is make and len(find_records([job.places.records])) > there:
-                self.made.append(job)
-            yield place, path
-
-
-@dataclass
-class Bench:
-    """A folder with a small task, copies of entries, and a leaderboard."""
-
-    folder: object
-    task_path: object
-
-    @property
-    def board(self):
-        return self.folder / "leaderboard"
-
-    def plan(self, name: str, placebo: int = 0, after: Plan | None = None) -> Plan:
-        """Return the plan by the rules, cut down to a few trials, and two runs a track."""
-        entry, task = entry_at(name, self.folder / "baselines"), read_task(self.task_path)
-        request = Request("small", task, entry, entry.values({}), "bf16", 1.0, "tuned", 0)
-        kind = settle(request, Watch()).machine.kind
-        own = name == task.reference
-        yardstick = None if own else newest_yardstick(self.entry("adamw-ref"), "small", self.board / "plans")
-        plan = make_plan("small", task, entry, kind, yardstick, placebo, after, seeds=1)
-        plan = with_tuning(plan, sweep=3, sobol=2, refined=()).model_copy(
-            update={"rungs": {"1x": tuple(s for s in plan.rungs["1x"] if s % 10 < 2), "2x": plan.rungs["2x"][:1]}}
-        )
-        write_plan(self.board / "plans", plan)
-        return plan
-
-    def entry(self, name: str):
-        return entry_at(name, self.folder / "baselines").path
-
-    def conductor(self, plan: Plan, engine: Here) -> Conductor:
-        places = places_in(self.folder)
-        places = type(places)(places.data, places.work, self.board / "records")
-        paths = Paths(self.task_path, self.entry(plan.twin), self.entry("adamw-ref"), self.board / "plans",
-                      self.board / "ledgers", places)  # fmt: skip
-        return Conductor(plan, read_task(self.task_path), paths, engine)
-
-    def trials(self, plan: Plan):
-        return read_ledger(ledger_path(self.board / "ledgers", plan), plan)
-
-    def records(self, plan: Plan):
-        found = [read_record(path) for path in find_records([self.board / "records"])]
-        return {(r.inputs.track, r.inputs.budget, r.inputs.seed): r for r in found if r.plan == plan.digest}
-
-
-def started(folder) -> Bench:
-    text = write_task(folder, tokens="4_096", rungs="[1.0, 2.0]", reference='"adamw-ref"')
-    copy_baselines(folder / "baselines", "adamw", "muon")
-    return Bench(folder, text)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -132,6 +54,12 @@ def test_all_of_a_plan_is_done_and_nothing_else(tuned, name):
         assert record.outcome == "finished"
         assert own == (state.tuned[rung] if track == "tuned" else {
             key: value for key, value in found.transfer["bf16"][f"{rung:g}x"].items() if "." not in key})  # fmt: skip
+
+
+def test_every_run_of_a_ladder_keeps_its_weights_and_no_trial_does(tuned):
+    bench, plans = tuned
+    held = {path.name for path in (bench.folder / "weights").iterdir()}
+    assert held == {record.run_id for plan in plans.values() for record in bench.records(plan).values()}
 
 
 def test_trials_are_judged_on_the_selecting_half_and_kept_out_of_the_records(tuned):
@@ -228,16 +156,12 @@ def test_a_changed_task_or_entry_is_not_the_plans(tuned, tmp_path):
     other.task_path.write_text(other.task_path.read_text().replace("clip                     = 1.0", "clip = 2.0"))
     with pytest.raises(BenchError, match="the task has changed since the plan"):
         other.conductor(plans["muon"], Here())
-    other = started_again(tmp_path / "again")
+    (tmp_path / "again").mkdir()
+    other = started(tmp_path / "again")
     source = other.entry("muon").parent / "optimizer.py"
     source.write_text(source.read_text() + "\nCHANGED = 1\n")
     with pytest.raises(BenchError, match="the entry has changed since the plan"):
         other.conductor(plans["muon"], Here())
-
-
-def started_again(folder) -> Bench:
-    folder.mkdir()
-    return started(folder)
 
 
 def test_the_ladder_waits_for_the_tuning_and_a_plan_for_the_yardstick(tuned, tmp_path):
@@ -284,17 +208,3 @@ def test_a_pilot_is_made_once(tuned):
     times = [path.stat().st_mtime_ns for path in made]
     bench.conductor(plans["muon"], Here()).evaluate()
     assert [path.stat().st_mtime_ns for path in made] == times and len(made) == 2 * 2 and pilot.__doc__
-
-
-def test_tuned_values_are_read_back_as_written(tmp_path):
-    values = {"lr": 1e-8, "nesterov": True, "steps": 5, "variant": 'a "b"', "transfer.32x64": 0.25}
-    cost = {"trials": 3, "charged_tokens": 1e22, "train_seconds": 0.1}
-    found = Tuned.model_validate_json(Tuned(
-        plan="0" * 64, ledger="1" * 64, cost=cost, tuned={"bf16": {"0.5x": values, "1x": {}}}, transfer={},
-    ).model_dump_json())  # fmt: skip
-    path = tuned_path(tmp_path / "algorithm" / "entry.toml", "small", "entry@1")
-    write_tuned(path, found)
-    assert read_tuned(tmp_path / "algorithm" / "entry.toml", "small", "entry@1") == found
-    assert found.at(0.5) == values
-    with pytest.raises(BenchError, match="no tuned values at 2x in bf16"):
-        found.at(2.0)

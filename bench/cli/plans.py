@@ -219,5 +219,5 @@ def _paths(task: Path, entry: Path, definition: Task, leaderboard: Path, baselin
         yardstick=_reference(definition, baselines),
         plans=leaderboard / "plans",
         ledgers=leaderboard / "ledgers",
-        places=Places(data_folder(), RUNS / "work", leaderboard / "records"),
+        places=Places(data_folder(), RUNS / "work", leaderboard / "records", RUNS / "weights"),
     )

@@ -47,7 +47,9 @@ def quantize(
     left = [name for name, mode in wanted.items()
             if again or name not in before or before[name].mode_digest != mode.digest]  # fmt: skip
     if left:
-        if replay and not (weights / found.run_id / "config.json").is_file():
+        from bench.evaluate.weights import kept
+
+        if replay and not kept(weights, found.run_id):
             from bench.cli.runs import make_again
 
             make_again(record, tasks, baselines, keep_weights=weights)

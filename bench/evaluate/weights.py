@@ -1,5 +1,7 @@
-"""A record's model: what a replay exported, read back and held to the record's digest."""
+"""A record's model: its evaluated weights kept by the run or a replay, read back and held to the record's digest."""
 
+import os
+import shutil
 from pathlib import Path
 
 import torch
@@ -7,9 +9,30 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from bench.errors import BenchError
-from bench.model import CAUSAL_SDPA, linear_of, weights_digest
+from bench.model import CAUSAL_SDPA, export_model, linear_of, weights_digest
 from bench.record import Record
 from bench.task import Task
+
+
+def keep(model: PreTrainedModel, weights: Path, run_id: str) -> Path:
+    """Export the model to its run's folder among the weights, in one move: a folder that is there is whole."""
+    folder, draft = weights / run_id, weights / f".{run_id}.partial"
+    shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed
+    draft.mkdir(parents=True)
+    export_model(model, draft)
+    forget(weights, run_id)
+    os.replace(draft, folder)
+    return folder
+
+
+def kept(weights: Path, run_id: str) -> bool:
+    return (weights / run_id / "config.json").is_file()
+
+
+def forget(weights: Path, run_id: str) -> None:
+    """Remove a run's weights; the config goes first, so that a kill in between leaves none that seem whole."""
+    (weights / run_id / "config.json").unlink(missing_ok=True)
+    shutil.rmtree(weights / run_id, ignore_errors=True)
 
 
 def restored(record: Record, task: Task, weights: Path, record_path: Path) -> PreTrainedModel:
@@ -23,7 +46,7 @@ def restored(record: Record, task: Task, weights: Path, record_path: Path) -> Pr
     if record.weights.evaluated is None:
         raise BenchError(f"{record_path}: the run was not evaluated ({record.outcome}): it has no weights")
     folder = weights / record.run_id
-    if not (folder / "config.json").is_file():
+    if not kept(weights, record.run_id):
         raise BenchError(
             f"{folder}: the record's weights are not here",
             f"make them again: bench replay {record_path} --keep-weights {weights}",

@@ -1,6 +1,7 @@
 """A task that runs in a second, and entries that misbehave, as files in a test's own folder."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from bench.assemble import Request
@@ -52,8 +53,10 @@ def places_in(folder: Path) -> Places:
 
 
 def make(task: Path, entry: Path, folder: Path, budget: float = 1.0, seed: int = 0, watch: Watch | None = None,
-         values: dict[str, Value] | None = None, again: bool = False) -> Path:  # fmt: skip
-    """Make one run in this process and return its record's path."""
+         values: dict[str, Value] | None = None, again: bool = False, mode: str = "bf16",
+         weights: Path | None = None) -> Path:  # fmt: skip
+    """Make one run in this process and return its record's path; its weights are kept where a folder is given."""
     found = Entry(entry)
-    request = Request(task.stem, read_task(task), found, found.values(values or {}), "bf16", budget, "declared", seed)
-    return run(request, places_in(folder), watch or Watch(), checkpoint_seconds=0.0, again=again)
+    request = Request(task.stem, read_task(task), found, found.values(values or {}), mode, budget, "declared", seed)
+    places = replace(places_in(folder), weights=weights)
+    return run(request, places, watch or Watch(), checkpoint_seconds=0.0, again=again)
