@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 
+from bench.children import quantized_path, read_quantized
 from bench.entry import find_entries
 from bench.errors import BenchError
 from bench.index import IndexRow, index_row
@@ -16,6 +17,7 @@ from bench.pages.views import BoardView, Material, Refusal
 from bench.places import SOURCES
 from bench.record import Log, Record, find_records, read_log, read_record, write_atomically
 from bench.score.board import Board, Row
+from bench.score.search import Search
 from bench.score.told import told_board
 from bench.spec import read_text
 from bench.task import Task, read_task, rung_name
@@ -145,32 +147,34 @@ def gather(records: list[Path], tasks: Path, baselines: Path, leaderboard: Path)
     found = tuple(read[run_id][0] for run_id in sorted(read))
     logs = {run_id: log for run_id, (_, log, _) in read.items()}
     studies = {name: read_studies(leaderboard, name, task.digest) for name, task in definitions.items()}
-    boards, refusals = make_boards(found, logs, definitions, studies)
+    boards, searches, refusals = make_boards(found, logs, definitions, studies)
     entries = {entry.name: entry for entry in find_entries(baselines)}
     paths = {run_id: path for run_id, (_, _, path) in read.items()}
-    return Material(definitions, entries, found, boards, logs, refusals, paths)
+    children = {run_id: quantized_path(path) for run_id, path in paths.items()}
+    quantized = {run_id: read_quantized(child) for run_id, child in children.items() if child.exists()}
+    return Material(definitions, entries, found, boards, logs, refusals, paths, studies, searches, quantized)
 
 
 def make_boards(
     records: tuple[Record, ...], logs: Mapping[str, Log], tasks: Mapping[str, Task], studies: Mapping[str, list[Study]]
-) -> tuple[tuple[Board, ...], tuple[Refusal, ...]]:
-    """Return the board of every task, mode and track that has records, and why the others have none yet."""
+) -> tuple[tuple[Board, ...], dict[tuple[str, str, str], list[Search]], tuple[Refusal, ...]]:
+    """Return the board of every task, mode and track that has records, its searches, and why others have none yet."""
     by_id = {record.run_id: record for record in records}
     rows: dict[str, list[IndexRow]] = {}
     for record in records:
         rows.setdefault(record.task, []).append(index_row(record, f"{record.run_id}.json"))
-    boards, refusals = [], []
+    boards, searches, refusals = [], {}, []
     for name in sorted(set(rows) & set(tasks)):
         for mode, track in sorted({(row.mode, row.track) for row in rows[name]}, key=_ranked_first):
             try:
-                board, _ = told_board(
+                board, searches[name, mode, track] = told_board(
                     rows[name], tasks[name], mode, track, studies[name],
                     lambda row: (by_id[row.run_id], logs[row.run_id]),
                 )  # fmt: skip
                 boards.append(board)
             except BenchError as error:
                 refusals.append(Refusal(name, mode, track, "; ".join(filter(None, (error.what, error.hint)))))
-    return tuple(boards), tuple(refusals)
+    return tuple(boards), searches, tuple(refusals)
 
 
 def _ranked_first(board: tuple[str, str]) -> tuple[str, int]:

@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from bench.children import Quantized
 from bench.entry import WARMUP, Entry
+from bench.ledger import Study
 from bench.pages import words
 from bench.record import Log, Record, record_path
 from bench.score.board import Board, Row, Rung
 from bench.score.export import board_facts
+from bench.score.search import Search
 from bench.score.speedup import Speedup
 from bench.score.wording import read_beyond_one_pass
 from bench.task import HubText, Task, rung_name
@@ -50,6 +53,9 @@ class Material:
     logs: Mapping[str, Log] = field(default_factory=dict)  # by run_id
     refusals: tuple[Refusal, ...] = ()
     paths: Mapping[str, Path] = field(default_factory=dict)  # of records, by run_id, where not the published one
+    studies: Mapping[str, list[Study]] = field(default_factory=dict)  # plans with their ledgers, by task
+    searches: Mapping[tuple[str, str, str], list[Search]] = field(default_factory=dict)  # by task, mode and track
+    quantized: Mapping[str, Quantized] = field(default_factory=dict)  # what rounding did after training, by run_id
 
     @cached_property
     def siblings(self) -> dict[str, list[Tick]]:

@@ -40,6 +40,7 @@ class Board:
     no_speedup: str | None = None  # why no speedup can be given
     failing: tuple[str, ...] = ()  # why a build with this board must fail, in words
     notes: tuple[str, ...] = ()  # what was left out and what to know, in words
+    scorer: Scorer | None = None  # what the rows were scored by
 
     @property
     def multi_epoch(self) -> frozenset[float]:
@@ -120,6 +121,7 @@ def make_board(
         no_speedup=no_speedup,
         failing=failing,
         notes=chosen.notes + rises,
+        scorer=scorer,
     )
 
 

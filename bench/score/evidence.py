@@ -22,8 +22,8 @@ Wanted = tuple[str, str, float, int]  # track, mode, rung, seed
 CELLS_SAID = 3  # of those with missing runs
 
 INDICATIVE = (
-    "step times are those of the runs themselves, not measured against each other: indicative only, and so is the "
-    "speedup in time"
+    "step times and memory are those of the runs themselves, not measured against each other: indicative only, and so "
+    "are the speedup in time and who is dominated"
 )
 
 
@@ -135,9 +135,14 @@ def hybrids_of(records: Iterable[Record]) -> set[str]:
 
 
 def costs_of(
-    studies: Sequence[Study], chosen: Selection, task: Task, reference: str, hybrids: set[str]
-) -> dict[str, Cost]:
-    """Return what each entry costs beside its tokens: its trials', and its runs' median step, which is indicative."""
+    studies: Sequence[Study], chosen: Selection, task: Task, reference: str, hybrids: set[str],
+    records: Iterable[Record] = (),
+) -> dict[str, Cost]:  # fmt: skip
+    """Return what each entry costs beside its tokens: its trials', and its runs' medians, which are indicative."""
+    peaks: dict[str, list[int]] = {}
+    for record in records:
+        if record.outcome == "finished" and record.cost.peak_memory_bytes:
+            peaks.setdefault(record.entry, []).append(record.cost.peak_memory_bytes)
     seconds: dict[str, list[float]] = {}
     for (entry, _), rows in chosen.cells.items():
         seconds.setdefault(entry, []).extend(row.step_seconds for row in rows if row.finished and row.step_seconds)
@@ -147,6 +152,7 @@ def costs_of(
     return {
         entry: Cost(
             seconds_per_token=statistics.median(laps) / task.training.batch_tokens if laps else None,
+            memory_bytes=statistics.median(peaks[entry]) if entry in peaks else None,
             tuning_tokens=tuning.get(entry),
         )
         for entry, laps in seconds.items()

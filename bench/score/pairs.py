@@ -26,15 +26,12 @@ class Contender:
     look: int = 0  # of its plan: p-values are held against 0.05 / 2^look
 
 
-def pair_p_values(contenders: Sequence[Contender], board_df: int, tau_df: int) -> Floats:
-    """Return the two-sided p-value of every pair as a matrix, each times 2^look, so that all are held against 0.05.
+def pair_errors(contenders: Sequence[Contender], board_df: int, tau_df: int) -> tuple[Floats, Floats]:
+    """Return the standard error of every pair's difference, in nats, and its degrees of freedom, as matrices.
 
-    |L_A - L_B| against sqrt((v_A + v_B) / n + t2_A + t2_B) with Student's t; degrees of freedom by Welch and
-    Satterthwaite, where the board's noise and tau enter both arms and count once each. The reference plays no part.
+    The error is sqrt((v_A + v_B) / n + t2_A + t2_B); degrees of freedom by Welch and Satterthwaite, where the board's
+    noise and tau enter both arms and count once each. The reference plays no part.
     """
-    from scipy.special import stdtr  # late: it costs a tenth of a second
-
-    losses = np.array([one.loss for one in contenders])
     board, own, tuning = (
         np.array([getattr(one.arm, part) for one in contenders]) for part in ("board", "own", "tuning")
     )
@@ -45,9 +42,21 @@ def pair_p_values(contenders: Sequence[Contender], board_df: int, tau_df: int) -
 
     total = both(board + own + tuning)
     shares = both(board) ** 2 / board_df + both(own_shares) + both(tuning) ** 2 / tau_df
+    return np.sqrt(total), total**2 / shares
+
+
+def pair_p_values(contenders: Sequence[Contender], board_df: int, tau_df: int) -> Floats:
+    """Return the two-sided p-value of every pair as a matrix, each times 2^look, so that all are held against 0.05.
+
+    |L_A - L_B| against the standard error of the pair with Student's t.
+    """
+    from scipy.special import stdtr  # late: it costs a tenth of a second
+
+    losses = np.array([one.loss for one in contenders])
+    errors, df = pair_errors(contenders, board_df, tau_df)
     looks = 2.0 ** np.maximum.outer(*[np.array([one.look for one in contenders])] * 2)
     gaps = np.abs(np.subtract.outer(losses, losses))
-    p_values: Floats = np.minimum(1.0, looks * 2 * stdtr(total**2 / shares, -gaps / np.sqrt(total)))
+    p_values: Floats = np.minimum(1.0, looks * 2 * stdtr(df, -gaps / errors))
     return p_values
 
 

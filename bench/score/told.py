@@ -25,7 +25,7 @@ def told_board(
     records = [record for record, _ in shown.values()]
     logs = {run_id: log for run_id, (record, log) in shown.items() if record.outcome == "finished"}
     hybrids = evidence.hybrids_of(records)
-    costs = evidence.costs_of(studies, chosen, task, task.reference, hybrids)
+    costs = evidence.costs_of(studies, chosen, task, task.reference, hybrids, records)
     board = make_board(
         rows, task, task.reference, mode, track,
         twins=evidence.placebos_of(studies, rows), looks=evidence.looks_of(studies), costs=costs, logs=logs,

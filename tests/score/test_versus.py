@@ -1,0 +1,37 @@
+"""Pairs side by side say what the tie letters say, and an interval that the test agrees with."""
+
+import pytest
+
+from bench.score.board import make_board
+from bench.score.statistics import LEVEL
+from bench.score.versus import versus_at
+
+
+@pytest.fixture
+def crowd(task, ladder, make_runs):
+    rows = [row for number in range(9) for row in make_runs(
+        f"entry-{number}", {1.0: [3.53 - number / 250 + d for d in (-0.003, 0.0, 0.002)]})]  # fmt: skip
+    return make_board(ladder + rows, task, "adamw-ref")
+
+
+def test_a_pair_is_told_apart_where_it_shares_no_letter(crowd):
+    letters = {row.entry: set(row.standings[1.0].letters) for row in crowd.rows}
+    found = versus_at(crowd, 1.0)
+    assert len(found) == 9 * 8 / 2
+    assert {pair.apart for pair in found.values()} == {True, False}
+    for pair in found.values():
+        assert pair.apart == (not letters[pair.one] & letters[pair.other])
+
+
+def test_the_interval_of_a_pair_excludes_zero_where_its_own_test_does(crowd):
+    means = {row.entry: row.rungs[0].mean for row in crowd.rows}
+    for pair in versus_at(crowd, 1.0).values():
+        assert pair.gap == pytest.approx(means[pair.one] - means[pair.other])
+        assert (abs(pair.gap) > pair.margin) == (pair.p_value < LEVEL)
+        assert pair.p_holm >= pair.p_value
+
+
+def test_where_nothing_is_ranked_no_pair_is_tested(crowd, task, ladder, make_runs):
+    assert versus_at(crowd, 0.5) == {}
+    declared = [row._replace(track="declared") for row in ladder + make_runs("muon", {1.0: [3.4, 3.41]})]
+    assert versus_at(make_board(declared, task, "adamw-ref", track="declared"), 1.0) == {}
