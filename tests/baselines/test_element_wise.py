@@ -9,7 +9,7 @@ from open_loop import LINE, MATRICES, SQUARE, TALL, gradients_of, of_entry, role
 from bench.entry import Entry
 from bench.facts import state_tensors
 
-BYTES = {"adamw": 8, "lion": 4, "schedule-free-adamw": 8, "sgd": 4, "signum": 4}
+BYTES = {"adamw": 8, "lion": 4, "mars-adamw": 12, "schedule-free-adamw": 8, "sgd": 4, "signum": 4}
 SCALE_FREE = {"adamw": {"eps": 0.0}, "lion": {}, "schedule-free-adamw": {"eps": 0.0}, "signum": {}}
 SHAPES = [*MATRICES, LINE]
 

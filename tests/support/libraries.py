@@ -85,12 +85,20 @@ def shampoo(w: Weights, v: dict) -> Optimizer:
     )  # fmt: skip
 
 
+def mars(w: Weights, v: dict) -> Optimizer:
+    return pytorch_optimizer.MARS(
+        w, lr=v["lr"], betas=betas(v), gamma=v["gamma"], weight_decay=v["weight_decay"], eps=v["eps"],
+        lr_1d=v["lr"] * v["vector_lr_factor"], betas_1d=(v["vector_beta1"], v["vector_beta2"]), weight_decay_1d=0.0,
+    )  # fmt: skip
+
+
 ADAMW: list[Library] = [
     (lambda w, v: torch.optim.AdamW(groups(w, v), lr=v["lr"], betas=betas(v), eps=v["eps"], fused=True), None),
     (lambda w, v: heavyball.AdamW(groups(w, v), lr=v["lr"], betas=betas(v), eps=v["eps"]), None),
 ]
 BASES = "a singular factor leaves part of its basis open"
 PROBES = "its probes are its own"
+ROOT = "adds 1e-15 under the root"
 LIBRARIES: dict[str, list[Library]] = {  # by entry
     "adamw": ADAMW,
     "adamw-hybrid": ADAMW,
@@ -101,6 +109,7 @@ LIBRARIES: dict[str, list[Library]] = {  # by entry
         (lambda w, v: pytorch_optimizer.SGDW(groups(w, v), lr=v["lr"], momentum=v["momentum"]), None),
         (lambda w, v: heavyball.SGD(groups(w, v), lr=v["lr"], beta=v["momentum"]), None),
     ],
+    "mars-adamw": [(mars, ROOT)],
     "schedule-free-adamw": [
         (schedule_free(pytorch_optimizer.ScheduleFreeAdamW), None),
         (schedule_free(heavyball.SFAdamW), None),
