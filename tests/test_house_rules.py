@@ -16,10 +16,10 @@ BENCH = ROOT / "bench"
 FLOORS = [
     ["errors", "digest", "spec", "places"],
     ["task", "entry", "record", "mode", "overrides", "index", "verify", "score", "pages", "forecast", "memory",
-     "devices", "domains", "versions", "children", "lint", "plan", "ledger", "tuning", "tuned", "outlook"],
+     "devices", "domains", "timings", "versions", "children", "lint", "plan", "ledger", "tuning", "tuned", "outlook"],
     ["model", "roles", "data", "schedule", "linalg", "quantize", "checkpoint", "clock", "machine",
      "transfer", "workers"],
-    ["evaluate", "diagnose", "train", "assemble", "facts", "claims", "inventory", "setting", "run"],
+    ["evaluate", "diagnose", "train", "assemble", "facts", "claims", "inventory", "setting", "run", "stepping"],
     ["replay", "jobs", "orders", "conduct", "lent", "engine"],
     ["display", "launch", "cli", "__main__"],
 ]  # fmt: skip

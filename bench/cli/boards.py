@@ -29,12 +29,14 @@ def score(
     from bench.score.cells import best_track
     from bench.score.table import render
     from bench.score.told import told_board
+    from bench.timings import read_timings
 
     definition = read_task(task)
     rows = load_index(records or [leaderboard / "records"], RUNS / "index")
     track = track or best_track(rows, definition.digest)
     studies = read_studies(leaderboard, task.stem, definition.digest)
-    board, searches = told_board(rows, definition, mode, track, studies, _read)
+    timings = read_timings(leaderboard, task.stem, definition.digest)
+    board, searches = told_board(rows, definition, mode, track, studies, _read, timings)
     print(render(board, definition, output.value, searches), end="")
     if board.failing:
         for why in board.failing:

@@ -21,6 +21,7 @@ from bench.score.search import Search
 from bench.score.told import told_board
 from bench.spec import read_text
 from bench.task import Task, read_task, rung_name
+from bench.timings import Timing, read_timings
 
 LIST = "pages.txt"  # the files that we wrote, one a line; nothing else in a folder is ever removed
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]*")  # what may become a file's name; a placebo's has an @
@@ -147,7 +148,8 @@ def gather(records: list[Path], tasks: Path, baselines: Path, leaderboard: Path)
     found = tuple(read[run_id][0] for run_id in sorted(read))
     logs = {run_id: log for run_id, (_, log, _) in read.items()}
     studies = {name: read_studies(leaderboard, name, task.digest) for name, task in definitions.items()}
-    boards, searches, refusals = make_boards(found, logs, definitions, studies)
+    timings = {name: read_timings(leaderboard, name, task.digest) for name, task in definitions.items()}
+    boards, searches, refusals = make_boards(found, logs, definitions, studies, timings)
     entries = {entry.name: entry for entry in find_entries(baselines)}
     paths = {run_id: path for run_id, (_, _, path) in read.items()}
     children = {run_id: quantized_path(path) for run_id, path in paths.items()}
@@ -156,7 +158,11 @@ def gather(records: list[Path], tasks: Path, baselines: Path, leaderboard: Path)
 
 
 def make_boards(
-    records: tuple[Record, ...], logs: Mapping[str, Log], tasks: Mapping[str, Task], studies: Mapping[str, list[Study]]
+    records: tuple[Record, ...],
+    logs: Mapping[str, Log],
+    tasks: Mapping[str, Task],
+    studies: Mapping[str, list[Study]],
+    timings: Mapping[str, list[Timing]],
 ) -> tuple[tuple[Board, ...], dict[tuple[str, str, str], list[Search]], tuple[Refusal, ...]]:
     """Return the board of every task, mode and track that has records, its searches, and why others have none yet."""
     by_id = {record.run_id: record for record in records}
@@ -169,7 +175,7 @@ def make_boards(
             try:
                 board, searches[name, mode, track] = told_board(
                     rows[name], tasks[name], mode, track, studies[name],
-                    lambda row: (by_id[row.run_id], logs[row.run_id]),
+                    lambda row: (by_id[row.run_id], logs[row.run_id]), timings[name],
                 )  # fmt: skip
                 boards.append(board)
             except BenchError as error:

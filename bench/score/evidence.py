@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from bench.errors import BenchError
 from bench.index import IndexRow
 from bench.ledger import Study, Trial
-from bench.plan import Plan
+from bench.memory import step_memory
+from bench.plan import PLACEBO, Plan
 from bench.record import Record
 from bench.score.board import Board
 from bench.score.cells import Selection
@@ -16,6 +17,7 @@ from bench.score.cost import Cost
 from bench.score.placebo import twins_of
 from bench.score.search import Search, search_of, spent, sweep_line, undertuned
 from bench.task import Task, rung_name
+from bench.timings import Timing
 from bench.tuning import BATCH, state_of
 
 Wanted = tuple[str, str, float, int]  # track, mode, rung, seed
@@ -134,29 +136,62 @@ def hybrids_of(records: Iterable[Record]) -> set[str]:
     return {record.entry for record in records if any(count.harness for count in record.facts.partition.values())}
 
 
-def costs_of(
-    studies: Sequence[Study], chosen: Selection, task: Task, reference: str, hybrids: set[str],
-    records: Iterable[Record] = (),
-) -> dict[str, Cost]:  # fmt: skip
-    """Return what each entry costs beside its tokens: its trials', and its runs' medians, which are indicative."""
-    peaks: dict[str, list[int]] = {}
+def state_bytes_of(records: Iterable[Record]) -> dict[str, float]:
+    """Return the bytes of optimizer state per parameter that runs were seen to hold, by entry."""
+    held: dict[str, list[float]] = {}
     for record in records:
-        if record.outcome == "finished" and record.cost.peak_memory_bytes:
-            peaks.setdefault(record.entry, []).append(record.cost.peak_memory_bytes)
+        if record.facts.state_bytes_per_parameter is not None:
+            held.setdefault(record.entry, []).append(record.facts.state_bytes_per_parameter)
+    return {entry: statistics.median(sizes) for entry, sizes in held.items()}
+
+
+def costs_of(
+    studies: Sequence[Study],
+    chosen: Selection,
+    task: Task,
+    reference: str,
+    hybrids: set[str],
+    state_bytes: Mapping[str, float] | None = None,
+    timings: Sequence[Timing] = (),
+) -> dict[str, Cost]:
+    """Return what each entry costs beside its tokens: time, memory and trials.
+
+    A step's time comes from timings against the reference, a placebo's from its twin's. Where nothing was timed it is
+    the median step of the runs, which is indicative. Memory is a step's as forecast, with the state that was measured.
+    """
     seconds: dict[str, list[float]] = {}
     for (entry, _), rows in chosen.cells.items():
         seconds.setdefault(entry, []).extend(row.step_seconds for row in rows if row.finished and row.step_seconds)
+    if timings:
+        base = statistics.median(timing.reference_seconds for timing in timings)
+        timed = {timing.entry: [timing.ratio * base] for timing in timings} | {reference: [base]}
+        seconds = {entry: timed.get(entry.partition(PLACEBO)[0], []) for entry in seconds}
+    plain = step_memory(task, task.training.micro_batch_sequences)
+    memory = {name: plain.total - plain.state + size * task.parameters for name, size in (state_bytes or {}).items()}
     ledgers = _ledgers(studies)
     rest = ledgers.get(reference, [])
     tuning = {entry: spent(mine + rest * (entry in hybrids)).tokens for entry, mine in ledgers.items()}
     return {
         entry: Cost(
             seconds_per_token=statistics.median(laps) / task.training.batch_tokens if laps else None,
-            memory_bytes=statistics.median(peaks[entry]) if entry in peaks else None,
+            memory_bytes=memory.get(entry),
             tuning_tokens=tuning.get(entry),
         )
         for entry, laps in seconds.items()
     }
+
+
+def time_notes(costs: Mapping[str, Cost], timings: Sequence[Timing]) -> list[str]:
+    """Say where step times come from: timings of how many kinds of machine, or the runs themselves."""
+    if not timings:
+        return [INDICATIVE] if any(cost.seconds_per_token for cost in costs.values()) else []
+    kinds = {timing.machine.kind for timing in timings}
+    lacking = sorted(entry for entry, cost in costs.items() if cost.seconds_per_token is None)
+    machines = ", ".join(sorted({timing.machine.processor for timing in timings}))
+    notes = [f"step times were measured against {timings[0].reference}'s, interleaved, on {machines}"]
+    if len(kinds) > 1:
+        notes.append("timings are of several kinds of machine: their ratios are shown together")
+    return notes + ([f"not timed: {', '.join(lacking)}"] if lacking else [])
 
 
 def searches_of(studies: Sequence[Study], board: Board, initial: float, hybrids: set[str]) -> list[Search]:

@@ -11,12 +11,19 @@ from bench.score.board import Board, make_board
 from bench.score.cells import select
 from bench.score.search import Search
 from bench.task import Task
+from bench.timings import Timing
 
 Read = Callable[[IndexRow], tuple[Record, Log]]
 
 
 def told_board(
-    rows: Sequence[IndexRow], task: Task, mode: str, track: str, studies: Sequence[Study], read: Read
+    rows: Sequence[IndexRow],
+    task: Task,
+    mode: str,
+    track: str,
+    studies: Sequence[Study],
+    read: Read,
+    timings: Sequence[Timing] = (),
 ) -> tuple[Board, list[Search]]:
     """Return the board, and the searches behind its rows; where values are declared by hand no plan is asked."""
     studies = [] if track == "declared" else studies
@@ -25,13 +32,14 @@ def told_board(
     records = [record for record, _ in shown.values()]
     logs = {run_id: log for run_id, (record, log) in shown.items() if record.outcome == "finished"}
     hybrids = evidence.hybrids_of(records)
-    costs = evidence.costs_of(studies, chosen, task, task.reference, hybrids, records)
+    timed = [timing for timing in timings if timing.mode == mode and timing.reference == task.reference]
+    costs = evidence.costs_of(studies, chosen, task, task.reference, hybrids, evidence.state_bytes_of(records), timed)
     board = make_board(
         rows, task, task.reference, mode, track,
         twins=evidence.placebos_of(studies, rows), looks=evidence.looks_of(studies), costs=costs, logs=logs,
     )  # fmt: skip
     notes = [
-        *([evidence.INDICATIVE] if any(cost.seconds_per_token for cost in costs.values()) else []),
+        *evidence.time_notes(costs, timed),
         *evidence.plan_notes(studies, rows, board),
         *evidence.value_notes(studies, records, task),
         *evidence.alarm_notes(studies, chosen, task.reference),

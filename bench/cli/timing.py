@@ -1,0 +1,57 @@
+"""The verb that times steps: time."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.app import TaskPath, app, err, example
+from bench.entry import Entry, find_entries
+from bench.errors import BenchError
+from bench.places import PUBLISHED, data_folder
+from bench.task import read_task
+
+
+@app.command(**example("time tasks/nano.toml baselines/muon/muon.toml baselines/soap/soap.toml"))
+def time(
+    task: TaskPath,
+    entries: Annotated[list[Path], typer.Argument(help="one or more entries", show_default=False)],
+    mode: Annotated[str, typer.Option(help="a mode of training")] = "bf16",
+    steps: Annotated[int, typer.Option(min=1, help="of each part of a turn; whole periods of the method")] = 32,
+    turns: Annotated[int, typer.Option(min=1, help="A B B A so often")] = 5,
+    baselines: Annotated[Path, typer.Option(help="folder of algorithms, the reference among them")] = Path("baselines"),
+    leaderboard: Annotated[Path, typer.Option(help="folder of timings")] = PUBLISHED,
+) -> None:
+    """Time the steps of entries against the task's reference, interleaved, on a machine that does nothing else."""
+    from bench.setting import Watch
+    from bench.stepping import measure_steps
+    from bench.timings import read_timing, timing_path, write_timing
+
+    definition = read_task(task)
+    references = [entry for entry in find_entries(baselines) if entry.name == definition.reference]
+    if not references:
+        raise BenchError(f"{baselines}: no {definition.reference} here", "--baselines names the reference's folder")
+    watch = Watch(say=lambda line: err.print(line, markup=False, highlight=False))
+    for entry in [Entry(path) for path in entries]:
+        setting, facts = measure_steps(
+            task.stem, definition, references[0], entry, mode, data_folder(), watch, steps, turns
+        )
+        path = timing_path(leaderboard, task.stem, entry.name, mode, setting.machine.kind)
+        write_timing(
+            path,
+            {
+                "task": task.stem,
+                "task_digest": definition.digest,
+                "mode": mode,
+                "entry": entry.name,
+                "entry_digest": entry.digest,
+                "reference": references[0].name,
+                "reference_digest": references[0].digest,
+                "machine": setting.machine.model_dump(mode="json"),
+                "who": setting.who,
+                **facts,
+            },
+        )
+        found = read_timing(path)
+        low, high = found.ends
+        print(f"{entry.name}: {found.ratio:.3f} of {found.reference}'s step ({low:.3f} to {high:.3f}): {path}")

@@ -1,0 +1,129 @@
+"""Step times of two entries, interleaved on one machine: A B B A, with a canary before and after (protocol F)."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.assemble import Assembly, Request, assemble
+from bench.clock import Clock
+from bench.entry import Entry
+from bench.errors import BenchError
+from bench.run import warm_up
+from bench.setting import Setting, Watch, settle
+from bench.task import Task
+from bench.timings import Turn
+from bench.train import Progress, train
+
+STEPS, TURNS = 32, 5
+CANARY_MOVES = 0.03  # by which the canary may move between before and after
+CANARY_SIZE, CANARY_REPEATS, CANARY_LAPS = 512, 40, 9
+
+
+@dataclass
+class Arm:
+    """One of the two: its run, and the weights it has come to; both may step the same compiled model in turn."""
+
+    assembly: Assembly
+    progress: Progress
+    weights: dict[str, Tensor]
+    peak_bytes: int = 0
+
+    def go(self, steps: int) -> float:
+        """Train so many steps on and return their mean seconds; what is not a step is outside the clock."""
+        assembly = self.assembly
+        assembly.model.load_state_dict(self.weights)
+        course = replace(assembly.course, stop_after=self.progress.step + steps, curve_every=assembly.course.steps + 1)
+        _wait(assembly.parts.device, reset=True)
+        clock = Clock()
+        train(assembly.parts, course, self.progress, clock, lambda must: None, lambda now: None)
+        self.peak_bytes = max(self.peak_bytes, _wait(assembly.parts.device))
+        self.weights = {name: w.detach().clone() for name, w in assembly.model.state_dict().items()}
+        return clock.seconds / steps
+
+
+def measure_steps(
+    task_name: str, task: Task, reference: Entry, entry: Entry, mode: str, data_folder: Path, watch: Watch,
+    steps: int = STEPS, turns: int = TURNS,
+) -> tuple[Setting, dict[str, Any]]:  # fmt: skip
+    """Return the entry's setting, and what a timing says of its steps against the reference's.
+
+    Each starts at its declared values: a step's time hardly depends on them. Both go through as many steps before the
+    first turn, which is where states are made and kernels compiled. A machine on which the canary moves is refused:
+    something else was running, or its clock changed.
+    """
+    budget = max(task.budget.rungs)
+    if steps * (2 * turns + 1) > task.steps(budget):
+        raise BenchError(
+            f"{turns} turns of 2 x {steps} steps are more than the {task.steps(budget)} of the longest rung",
+            "give fewer --turns or --steps",
+        )
+    arms = []
+    for one in (reference, entry):
+        request = Request(task_name, task, one, one.values({}), mode, budget, "declared", 0)
+        setting = settle(request, watch)
+        arms.append(_arm(assemble(request, data_folder, setting.hardware), steps))
+    device = arms[0].assembly.parts.device
+    before = canary(device)
+    found = []
+    for number in range(turns):
+        a, b, bb, aa = (arms[which].go(steps) for which in (0, 1, 1, 0))
+        found.append(Turn(reference=(a, aa), entry=(b, bb)))
+        watch.say(f"turn {number + 1} of {turns}: {entry.name} at {found[-1].ratio:.3f} of {reference.name}'s step")
+    after = canary(device)
+    check_canary(before, after)
+    peaks = (arms[0].peak_bytes, arms[1].peak_bytes) if device.type == "cuda" else None
+    return setting, {
+        "steps": steps,
+        "turns": [turn.model_dump(mode="json") for turn in found],
+        "canary": [before, after],
+        "device_peak_bytes": peaks,
+    }
+
+
+def _arm(assembly: Assembly, steps: int) -> Arm:
+    warm_up(assembly)
+    weights = {name: w.detach().clone() for name, w in assembly.model.state_dict().items()}
+    arm = Arm(assembly, Progress(curve=[{"tokens": 0}]), weights)
+    arm.go(steps)
+    arm.peak_bytes = 0
+    return arm
+
+
+def canary(device: torch.device, now: Callable[[], float] = time.perf_counter) -> float:
+    """Return the median seconds of fixed work that no entry has a part in: products of two bf16 matrices."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(CANARY_SIZE, CANARY_SIZE, generator=generator).to(device, torch.bfloat16) for _ in range(2))
+    laps = []
+    for _ in range(CANARY_LAPS + 1):  # the first one warms up
+        start = now()
+        for _ in range(CANARY_REPEATS):
+            a @ b
+        _wait(device)
+        laps.append(now() - start)
+    return sorted(laps[1:])[CANARY_LAPS // 2]
+
+
+def check_canary(before: float, after: float) -> None:
+    """Refuse a measurement during which the machine itself changed its pace."""
+    moved = abs(after / before - 1)
+    if moved > CANARY_MOVES:
+        raise BenchError(
+            f"the canary moved by {moved:.1%} while steps were timed (at most {CANARY_MOVES:.0%} is taken)",
+            "measure on a machine that does nothing else, at a fixed clock if it has one",
+        )
+
+
+def _wait(device: torch.device, reset: bool = False) -> int:
+    """Wait for queued work and return the device's peak bytes since the last reset; none are known of a CPU."""
+    if device.type != "cuda":
+        return 0
+    torch.cuda.synchronize(device)
+    peak = torch.cuda.max_memory_allocated(device)
+    if reset:
+        torch.cuda.reset_peak_memory_stats(device)
+    return peak

@@ -1,0 +1,67 @@
+"""Step times measured against the reference take the place of the runs' own clocks, and a changed file is refused."""
+
+import json
+
+import pytest
+from planned import TASK
+
+from bench.errors import BenchError
+from bench.record import Machine
+from bench.score.cells import select
+from bench.score.evidence import costs_of, time_notes
+from bench.timings import read_timing, read_timings, timing_path, write_timing
+
+MACHINE = Machine(processor="a", instructions="b", threads=1, compiler=None, compiled=False, switches={}, lock="0" * 64)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def build(entry, *ratios, seconds=0.2, machine=MACHINE):
+        path = timing_path(tmp_path, "nano", entry, "bf16", machine.kind)
+        turns = [{"reference": [seconds, seconds], "entry": [seconds * ratio, seconds * ratio]} for ratio in ratios]
+        write_timing(
+            path,
+            {"task": "nano", "task_digest": TASK.digest, "mode": "bf16", "entry": entry, "entry_digest": "0" * 64,
+             "reference": "adamw-ref", "reference_digest": "0" * 64, "machine": machine.model_dump(mode="json"),
+             "who": "somebody", "steps": 8, "turns": turns, "canary": [1.0, 1.0], "device_peak_bytes": None},
+        )  # fmt: skip
+        return path
+
+    return build
+
+
+def test_a_timing_is_the_median_of_its_turns_and_says_how_far_they_lie_apart(write):
+    found = read_timing(write("muon", 1.3, 1.1, 1.2))
+    assert found.ratio == pytest.approx(1.2) and found.ends == pytest.approx((1.1, 1.3))
+    assert found.reference_seconds == 0.2
+
+
+def test_a_timing_changed_by_hand_is_refused(write):
+    path = write("muon", 1.3)
+    facts = json.loads(path.read_text())
+    facts["turns"][0]["entry"] = [0.1, 0.1]
+    path.write_text(json.dumps(facts))
+    with pytest.raises(BenchError, match="changed after it was written"):
+        read_timing(path)
+
+
+def test_only_timings_of_this_version_of_the_task_are_read(write, tmp_path):
+    write("muon", 1.1)
+    assert [timing.entry for timing in read_timings(tmp_path, "nano", TASK.digest)] == ["muon"]
+    assert read_timings(tmp_path, "nano", "1" * 64) == [] and read_timings(tmp_path, "other", TASK.digest) == []
+
+
+def test_timings_take_the_place_of_the_runs_own_clocks_and_serve_a_placebo_too(write, make_row):
+    names = ("adamw-ref", "muon", "muon@1", "soap")
+    rows = [make_row(name, task=TASK, name="nano")._replace(step_seconds=0.3) for name in names]
+    chosen = select(rows, TASK.digest, "bf16", "tuned", "adamw-ref", None)
+    timings = [read_timing(write("muon", 1.1))]
+    costs = costs_of([], chosen, TASK, "adamw-ref", set(), {"muon": 4.0, "adamw-ref": 8.0}, timings)
+    seconds = {name: costs[name].seconds_per_token for name in names}
+    assert seconds == pytest.approx({"adamw-ref": 0.2 / 2048, "muon": 0.22 / 2048, "muon@1": 0.22 / 2048, "soap": None})
+    assert costs["adamw-ref"].memory_bytes - costs["muon"].memory_bytes == 4 * TASK.parameters
+    assert costs["soap"].memory_bytes is None
+    assert time_notes(costs, timings) == [
+        "step times were measured against adamw-ref's, interleaved, on a", "not timed: soap",
+    ]  # fmt: skip
+    assert "indicative only" in time_notes(costs_of([], chosen, TASK, "adamw-ref", set()), [])[0]

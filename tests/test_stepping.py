@@ -1,0 +1,51 @@
+"""Steps timed against the reference: both arms train on, and a machine that changes its pace is refused."""
+
+import pytest
+import torch
+from small import ADAMW, MUON, write_task
+
+from bench.entry import Entry
+from bench.errors import BenchError
+from bench.setting import Watch
+from bench.stepping import canary, check_canary, measure_steps
+from bench.task import read_task
+from bench.timings import Turn
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    def build(**asked):
+        monkeypatch.setattr("bench.stepping.check_canary", lambda before, after: None)
+        task = read_task(write_task(tmp_path))
+        return measure_steps(
+            "tiny", task, Entry(ADAMW), Entry(MUON), "bf16", tmp_path, Watch(), steps=4, turns=2, **asked
+        )
+
+    return build
+
+
+def test_every_turn_times_the_reference_and_the_entry_twice(measured):
+    setting, facts = measured()
+    turns = [Turn.model_validate_json(str(turn).replace("'", '"')) for turn in facts["turns"]]
+    assert len(turns) == 2 and all(min(*turn.reference, *turn.entry) > 0 for turn in turns)
+    assert setting.inputs.entry == "muon" and facts["device_peak_bytes"] is None and min(facts["canary"]) > 0
+
+
+def test_more_steps_than_the_longest_rung_has_are_refused(tmp_path):
+    task = read_task(write_task(tmp_path))
+    with pytest.raises(BenchError, match="more than the"):
+        measure_steps("tiny", task, Entry(ADAMW), Entry(MUON), "bf16", tmp_path, Watch(), steps=10**6)
+
+
+@pytest.mark.parametrize(("after", "fine"), [(1.02, True), (0.98, True), (1.05, False), (0.9, False)])
+def test_a_canary_that_moves_by_more_than_three_percent_refuses_the_measurement(after, fine):
+    if fine:
+        check_canary(1.0, after)
+    else:
+        with pytest.raises(BenchError, match="the canary moved"):
+            check_canary(1.0, after)
+
+
+def test_the_canary_is_the_median_of_its_laps():
+    times = iter([0.0, 9.0] + [t for lap in (1, 2, 3, 4, 5, 6, 7, 8, 30) for t in (100.0, 100.0 + lap)])
+    assert canary(torch.device("cpu"), lambda: next(times)) == 5.0
