@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from ranks import train_together
 from small import ADAMW, make, write_entry, write_task
-from tiny import Tiny
 from torch.nn import Parameter
 
 from bench import assemble
+from bench.battery.ranks import train_together
+from bench.battery.tiny import Tiny
 from bench.claims import build_entry
 from bench.entry import Entry
 from bench.errors import BenchError

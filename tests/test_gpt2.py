@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from tiny import CONTEXT, TINY, batch_at
 from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
+from bench.battery.tiny import CONTEXT, TINY, batch_at
 from bench.model import build_model, export_model, linear_of
 from bench.roles import roles_of
 

@@ -20,7 +20,7 @@ FLOORS = [
     ["model", "roles", "data", "schedule", "linalg", "quantize", "checkpoint", "clock", "machine",
      "transfer", "workers"],
     ["evaluate", "diagnose", "train", "assemble", "facts", "claims", "inventory", "setting", "run", "stepping"],
-    ["replay", "jobs", "orders", "conduct", "lent", "engine"],
+    ["replay", "jobs", "orders", "conduct", "lent", "engine", "battery"],
     ["display", "launch", "cli", "__main__"],
 ]  # fmt: skip
 TORCH_STARTS = 2  # below this floor no torch is imported

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import CONTEXT, TINY, batch_at
 
 from bench import model as models
+from bench.battery.tiny import CONTEXT, TINY, batch_at
 from bench.facts import weights_digest
 from bench.model import build_model, sequence_losses
 from bench.roles import roles_of

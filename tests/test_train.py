@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import BATCH, CONTEXT, Tiny, batch_at
 
+from bench.battery.tiny import BATCH, CONTEXT, Tiny, batch_at
 from bench.clock import Clock
 from bench.entry import Entry
 from bench.train import Diverged, train

@@ -5,8 +5,8 @@ from dataclasses import astuple
 
 import pytest
 import torch
-from tiny import CONTEXT, TINY, batch_at
 
+from bench.battery.tiny import CONTEXT, TINY, batch_at
 from bench.diagnose.layers import place_of, significant
 from bench.diagnose.outliers import Tally, activation_outliers, by_part, outliers_of, weight_outliers
 from bench.model import build_model

@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
-from tiny import CONTEXT, TINY, batch_at
 from torch.nn import functional as F
 
+from bench.battery.tiny import CONTEXT, TINY, batch_at
 from bench.diagnose.propagation import in_columns, propagation, spectral_norm
 from bench.diagnose.quantization import converted, diagnose
 from bench.errors import BenchError

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from small import ADAMW, make, write_task
-from tiny import CONTEXT, TINY, batch_at
 from typer.testing import CliRunner
 
+from bench.battery.tiny import CONTEXT, TINY, batch_at
 from bench.children import MODE_BYTES, AfterTraining, quantized_path, read_quantized, write_quantized
 from bench.errors import BenchError
 from bench.evaluate import after

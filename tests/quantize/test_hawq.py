@@ -8,8 +8,8 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from tiny import CONTEXT, TINY, batch_at
 
+from bench.battery.tiny import CONTEXT, TINY, batch_at
 from bench.errors import BenchError
 from bench.mode import read_mode
 from bench.model import build_model

@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
-from tiny import CONTEXT, TINY, batch_at
 from torch import nn
 
+from bench.battery.tiny import CONTEXT, TINY, batch_at
 from bench.errors import BenchError
 from bench.mode import Mode, Operand, mode_names, read_mode
 from bench.model import build_model, sequence_losses

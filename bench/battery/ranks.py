@@ -1,11 +1,13 @@
 """Several ranks in one process, one thread each: every one trains on the whole batch, and steps its own matrices."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from tiny import Tiny
+from torch import Tensor
 
+from bench.battery.tiny import Tiny
 from bench.entry import Entry
 from bench.train import Diverged
 from bench.workers import Workers, owners
@@ -16,16 +18,17 @@ class Together(Workers):
     """Ranks that hand matrices round through shared memory, and whose gradients are equal already."""
 
     barrier: threading.Barrier | None = None
-    table: list | None = None  # by rank: the tensors it owns
+    table: list[Sequence[Tensor]] | None = None  # by rank: the tensors it owns
 
-    def share(self, batch):
+    def share(self, batch: Tensor) -> Tensor:
         return batch
 
-    def sum(self, tensors):
+    def sum(self, tensors: Sequence[Tensor]) -> None:
         for tensor in tensors:
             tensor.mul_(self.ranks)  # the loop divided by it: both are exact for a power of two
 
-    def hand_round(self, owned):
+    def hand_round(self, owned: Sequence[Sequence[Tensor]]) -> None:
+        assert self.table is not None and self.barrier is not None
         self.table[self.rank] = owned[self.rank]
         self.barrier.wait()
         theirs = [w.detach().clone() for rank in range(self.ranks) for w in self.table[rank]]
@@ -37,7 +40,8 @@ class Together(Workers):
 
 def train_together(entry: Entry, ranks: int, steps: int) -> list[Tiny]:
     """Return the tiny models of all ranks after so many steps."""
-    barrier, table = threading.Barrier(ranks, timeout=60), [None] * ranks
+    barrier = threading.Barrier(ranks, timeout=60)
+    table: list[Sequence[Tensor]] = [()] * ranks
     tinies = [Tiny(entry, steps=steps) for _ in range(ranks)]
     for rank, tiny in enumerate(tinies):
         workers = Together(rank, ranks, barrier=barrier, table=table)
