@@ -183,13 +183,15 @@ def assemble(request: Request, data_folder: Path, hardware: Hardware, stop_after
         owned=owned,
         around_step=rescaled.step if rescaled else nullcontext,
     )
-    warmup, kind = float(request.values[WARMUP]), request.entry.facts.schedule.kind
+    warmup, schedule = float(request.values[WARMUP]), request.entry.facts.schedule
     course = Course(
         steps=steps,
         batch_tokens=training.batch_tokens,
         micro_batch=micro_batch,
         clip=training.clip if request.entry.facts.clip else None,
-        multiplier=lambda seen: multiplier(seen, training.batch_tokens, run.tokens, warmup, kind),
+        multiplier=lambda seen: multiplier(
+            seen, training.batch_tokens, run.tokens, warmup, schedule.kind, schedule.shape
+        ),
         curve_every=max(1, steps // task.evaluation.curve_points),
         stop_after=stop_after,
     )
@@ -200,7 +202,7 @@ def assemble(request: Request, data_folder: Path, hardware: Hardware, stop_after
         entry_optimizers=entry_optimizers,
         parts=parts,
         course=course,
-        schedule=kind,
+        schedule=schedule.kind,
         generator=generator,
         evaluation_weights=other_weights,
         evaluation_batch=task.evaluation.batch_sequences,

@@ -40,8 +40,15 @@ class Range(Spec):
 
 
 class Schedule(Spec):
-    kind: Literal["decay", "constant", "cosine", "wsd"]  # constant: schedule-free methods; cosine, wsd: studies
+    kind: Literal["decay", "constant", "cosine", "wsd", "refined"]  # constant: schedule-free; the last three: studies
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)]  # declared default
+    shape: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()  # of a refined one, at equal distances over the budget
+
+    @model_validator(mode="after")
+    def _shaped(self) -> "Schedule":
+        if (self.kind == "refined") != (len(self.shape) >= 2):
+            raise ValueError("a refined schedule, and no other, has a shape of at least two numbers (bench refine)")
+        return self
 
 
 class Facts(Spec):
@@ -68,7 +75,7 @@ class Facts(Spec):
         both = sorted(set(self.fixed) & set(self.search))
         if both:
             raise ValueError(f"{both[0]} is both fixed and searched")
-        if self.schedule.kind in ("cosine", "wsd") and not self.control:
+        if self.schedule.kind in ("cosine", "wsd", "refined") and not self.control:
             raise ValueError(f"schedule.kind {self.schedule.kind} is for controls: entries decay linearly, all alike")
         if WARMUP in self.fixed or WARMUP in self.search:
             raise ValueError(f"{WARMUP} is the harness's: its default stands in [schedule]")
@@ -104,6 +111,8 @@ class Entry:
         """The digest of the algorithm's code and of the facts that move a number; prose and search ranges do not."""
         facts = self.facts.model_dump(mode="json", include={"scope", "clip", "schedule"})
         facts["schedule"].pop(WARMUP)  # a value, recorded with the values
+        if not self.facts.schedule.shape:
+            facts["schedule"].pop("shape")
         return digest_of({"source": digest_of_sources(self.sources), "facts": facts, "libraries": self.libraries})
 
     @property

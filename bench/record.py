@@ -118,7 +118,7 @@ class Facts(Spec):
     state_dtypes: tuple[str, ...]
     state_bytes_per_parameter: float | None
     partition: dict[Role, Count]
-    schedule: Literal["decay", "constant", "cosine", "wsd"]
+    schedule: Literal["decay", "constant", "cosine", "wsd", "refined"]
     last_multiplier: float | None  # of the learning rate, at the last step
     clip: float | None  # largest gradient norm allowed; null when the entry asks for none
     clip_rate: float | None  # share of steps that were clipped

@@ -71,7 +71,7 @@ def _schedule(record: Record, task: Task) -> tuple[bool | None, str]:
     counted = f"{record.tokens:,} of {planned:,} tokens"
     if record.tokens != planned:
         return (False if record.outcome == "finished" else None), f"{counted}; {record.outcome}"
-    if facts.schedule in ("cosine", "wsd"):
+    if facts.schedule in ("cosine", "wsd", "refined"):
         return None, f"{counted}; a {facts.schedule} schedule, as a study of schedules may have: a deviation"
     if facts.schedule == "constant":
         return None, f"{counted}; a constant schedule, which only schedule-free methods may declare: a deviation"

@@ -19,7 +19,8 @@ FLOORS = [
      "devices", "domains", "timings", "versions", "children", "lint", "plan", "ledger", "tuning", "tuned", "outlook"],
     ["model", "roles", "data", "schedule", "linalg", "quantize", "checkpoint", "clock", "machine",
      "transfer", "workers"],
-    ["evaluate", "diagnose", "train", "assemble", "facts", "claims", "inventory", "setting", "run", "stepping"],
+    ["evaluate", "diagnose", "train", "assemble", "facts", "claims", "inventory", "setting", "run", "stepping",
+     "refine"],
     ["replay", "jobs", "orders", "conduct", "lent", "engine", "battery"],
     ["display", "launch", "cli", "__main__"],
 ]  # fmt: skip

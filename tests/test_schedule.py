@@ -28,6 +28,13 @@ def test_a_cosine_falls_by_half_a_period_and_wsd_over_the_last_fifth():
     assert course(10, 0.2, "wsd") == pytest.approx([0.5, 1, 1, 1, 1, 1, 1, 1, 1.0, 0.5])
 
 
+def test_a_refined_one_is_the_warm_up_times_its_shape_straight_between_its_points():
+    shape = (1.0, 1.0, 0.25, 0.0)
+    values = [multiplier(step * 10, 10, 60, 1 / 3, "refined", shape) for step in range(6)]
+    assert values == pytest.approx([0.5, 1.0, 1.0, 0.625, 0.25, 0.125])
+    assert multiplier(0, 10, 60, 0.0, "refined", shape) == 1.0
+
+
 @given(st.integers(1, 500), st.floats(0, 0.99), st.sampled_from(["decay", "cosine", "wsd"]))
 def test_it_lies_in_zero_to_one_rises_once_and_falls_once(steps, warmup, kind):
     values = course(steps, warmup, kind)

@@ -60,10 +60,11 @@ class Tiny:
         )
         warmup = float(self.values[WARMUP])
         kind: Kind = entry.facts.schedule.kind if entry else "decay"
+        shape = entry.facts.schedule.shape if entry else ()
         self.course = Course(
             steps=steps, batch_tokens=run.batch_tokens, micro_batch=BATCH,
             clip=1.0 if entry is None or entry.facts.clip else None, curve_every=steps,
-            multiplier=lambda seen: multiplier(seen, run.batch_tokens, run.tokens, warmup, kind),
+            multiplier=lambda seen: multiplier(seen, run.batch_tokens, run.tokens, warmup, kind, shape),
         )  # fmt: skip
 
     def train(self, stop_after: int | None = None) -> "Tiny":

@@ -1,15 +1,15 @@
-"""The verb that times steps: time."""
+"""Verbs that measure something about a method that no record says: time, refine."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.cli.app import TaskPath, app, err, example
+from bench.cli.app import EntryPath, TaskPath, app, err, example
 from bench.entry import Entry, find_entries
 from bench.errors import BenchError
 from bench.places import PUBLISHED, data_folder
-from bench.task import read_task
+from bench.task import parse_rung, read_task
 
 
 @app.command(**example("time tasks/nano.toml baselines/muon/muon.toml baselines/soap/soap.toml"))
@@ -55,3 +55,28 @@ def time(
         found = read_timing(path)
         low, high = found.ends
         print(f"{entry.name}: {found.ratio:.3f} of {found.reference}'s step ({low:.3f} to {high:.3f}): {path}")
+
+
+@app.command(**example("refine tasks/nano.toml baselines/adamw/adamw.toml --values tuned.toml"))
+def refine(
+    task: TaskPath,
+    entry: EntryPath,
+    budget: Annotated[str, typer.Option(help="a rung of the task's ladder")] = "1x",
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="of tuning: scoring seeds are below 1000")] = 1000,
+    values: Annotated[Path | None, typer.Option(help="TOML of hyperparameters; the declared ones if none")] = None,
+) -> None:
+    """Train once, and print the schedule that the run's own gradient norms ask for, as an entry's TOML has it."""
+    from bench.assemble import Request
+    from bench.display import watch_run
+    from bench.overrides import read_values
+    from bench.refine import gradient_norms, refined_shape
+
+    definition, found = read_task(task), Entry(entry)
+    rung = parse_rung(budget, definition, str(task))
+    chosen = found.values(read_values(values) if values else {})
+    request = Request(task.stem, definition, found, chosen, "bf16", rung, "declared", seed)
+    with watch_run(f"{task.stem} {found.name} {budget} seed {seed}", err) as watch:
+        shape = refined_shape(gradient_norms(request, data_folder(), watch))
+    given = ", ".join(f"{name} {value}" for name, value in sorted(chosen.items()))
+    print(f"# bench refine {task} {entry} --budget {budget} --seed {seed}: {given}")
+    print(f'[schedule]\nkind = "refined"\nwarmup_fraction = 0.02\nshape = [{", ".join(map(str, shape))}]')
