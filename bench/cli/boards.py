@@ -1,5 +1,6 @@
 """Verbs about what comes of records: score, site."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,9 +60,19 @@ def site(
     tasks: Annotated[Path, typer.Option(help="folder of tasks")] = Path("tasks"),
     baselines: Annotated[Path, typer.Option(help="folder of algorithms")] = Path("baselines"),
     leaderboard: Annotated[Path, typer.Option(help="folder of plans and ledgers")] = PUBLISHED,
+    address: Annotated[str, typer.Option(help="where the pages are published, https://...: for a sitemap")] = "",
 ) -> None:
     """Build the pages from records, plans and ledgers; the same ones give the same bytes."""
     from bench.pages.build import build_site
 
-    written = build_site(records or [PUBLISHED / "records"], tasks, baselines, leaderboard, out)
+    written = build_site(records or [PUBLISHED / "records"], tasks, baselines, leaderboard, out, _whole(address))
     print(f"{written} pages: {(out / 'index.html').resolve()}")
+
+
+def _whole(address: str) -> str:
+    """Return the address with one slash at its end; empty for none."""
+    from bench.errors import BenchError
+
+    if address and not re.fullmatch(r"https?://[^\s\"'<>]+", address):
+        raise BenchError(f"--address {address}: no web address", "it starts with https://")
+    return address and address.rstrip("/") + "/"

@@ -2,17 +2,19 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import DictLoader, Environment, StrictUndefined
+import vl_convert
 
 from bench.children import quantized_path, read_quantized
 from bench.entry import find_entries
 from bench.errors import BenchError
 from bench.index import IndexRow, index_row
 from bench.ledger import Study, read_studies
-from bench.pages import charts, views, words
+from bench.pages import charts, views
+from bench.pages.drawing import BUNDLE, Drawn, bundle, bundle_head
+from bench.pages.feed import feed, sitemap
+from bench.pages.shell import Page, Sources, render
 from bench.pages.views import BoardView, Material, Refusal
 from bench.places import SOURCES
 from bench.record import Log, Record, find_records, read_log, read_record, write_atomically
@@ -20,19 +22,12 @@ from bench.score.board import Board, Row
 from bench.score.search import Search
 from bench.score.told import told_board
 from bench.spec import read_text
-from bench.task import Task, read_task, rung_name
+from bench.task import Task, read_task
 from bench.timings import Timing, read_timings
 
+CARD = "static/card.png"
 LIST = "pages.txt"  # the files that we wrote, one a line; nothing else in a folder is ever removed
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]*")  # what may become a file's name; a placebo's has an @
-
-
-@dataclass(frozen=True)
-class Sources:
-    """The texts that give the pages their form."""
-
-    templates: Mapping[str, str]
-    static: Mapping[str, str]
 
 
 def read_sources(folder: Path) -> Sources:
@@ -44,52 +39,44 @@ def read_sources(folder: Path) -> Sources:
     return Sources(read["templates"], read["static"])
 
 
-def pages(material: Material, sources: Sources) -> dict[str, str]:
-    """Return every page by its path; equal arguments give equal bytes."""
+def pages(material: Material, sources: Sources, address: str = "") -> dict[str, str]:
+    """Return every page by its path; equal arguments give equal bytes. address: where they are published."""
     _check_names(material)
-    env = _environment(sources)
-    found = {f"static/{name}": text for name, text in sources.static.items()}
     boards = {id(board): views.board_view(board, material) for board in material.boards}
     seen = {record.task for record in material.records}
     by_task = {name: [boards[id(board)] for board in material.boards if board.task == name]
                for name in sorted(material.tasks, key=lambda name: (name not in seen, name))}  # fmt: skip
     runs = views.runs_by_entry(material)
-
-    def render(path: str, template: str, **what: object) -> None:
-        found[path] = env.get_template(template).render(root="../" * path.count("/"), material=material, **what)
-
-    render("index.html", "index.html", by_task=by_task)
+    wanted = [
+        Page("index.html", "index.html", {"by_task": by_task}),
+        Page("tasks/index.html", "tasks.html", {"by_task": by_task}),
+        Page("entries/index.html", "entries.html"),
+    ]
     for name, task in sorted(material.tasks.items()):
-        render(f"tasks/{name}.html", "task.html", name=name, task=task, boards=by_task[name])
+        wanted.append(Page(f"tasks/{name}.html", "task.html", {"name": name, "task": task, "boards": by_task[name]}))
     for name in material.entry_names:
         results = [(view, row) for view in boards.values() for row in (view.board.reference, *view.board.rows)
                    if row.entry == name]  # fmt: skip
-        render(f"entries/{name}.html", "entry.html", name=name, entry=material.entries.get(name), results=results,
-               runs=runs.get(name, []))  # fmt: skip
+        facts = {"name": name, "entry": material.entries.get(name), "results": results, "runs": runs.get(name, [])}
+        wanted.append(Page(f"entries/{name}.html", "entry.html", facts))
     for record in material.records:
-        render(f"runs/{record.run_id}.html", "run.html", view=views.run_view(record, material))
-    return found
+        wanted.append(Page(f"runs/{record.run_id}.html", "run.html", {"view": views.run_view(record, material)}))
+    wanted.append(feed(material.records))
+    if address:
+        wanted.append(sitemap([page.path for page in wanted if page.path.endswith(".html")]))
+    found = {f"static/{name}": text for name, text in sources.static.items()}
+    return found | render(wanted, material, sources, FUNCTIONS, address)
 
 
-def _environment(sources: Sources) -> Environment:
-    env = Environment(loader=DictLoader(dict(sources.templates)), autoescape=True, undefined=StrictUndefined,
-                      trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)  # fmt: skip
-    env.filters |= {
-        "loss": words.loss, "count": words.count, "short": words.short, "plain": words.plain, "speedup": words.speedup,
-        "interval": words.interval, "seconds": words.seconds, "size": words.size, "percent": words.percent,
-        "failures": words.failures, "paper_link": words.paper_link, "rung": rung_name,
-    }  # fmt: skip
-    env.globals |= {
-        "task_facts": views.task_facts, "entry_values": views.entry_values, "ladder": _ladder,
-        "not_drawn": charts.not_drawn, "run_chart": charts.run_chart, "leading": charts.LEADING,
-        "TRACKS": views.TRACKS, "SCOPES": views.SCOPES, "MISSING": words.MISSING,
-    }  # fmt: skip
-    return env
-
-
-def _ladder(view: BoardView, rows: list[Row]) -> str:
+def _ladder(view: BoardView, rows: list[Row]) -> Drawn:
     """Return the chart of some rows of a board."""
     return charts.ladder_chart(view.board, tuple(rows), f"ladder-{view.board.task}-{view.anchor}")
+
+
+FUNCTIONS = {
+    "task_facts": views.task_facts, "entry_values": views.entry_values, "ladder": _ladder,
+    "not_drawn": charts.not_drawn, "run_chart": charts.run_chart, "leading": charts.LEADING,
+}  # fmt: skip
 
 
 def _check_names(material: Material) -> None:
@@ -104,18 +91,23 @@ def _check_names(material: Material) -> None:
             raise BenchError(f"a board of {board.task}, which is no task here")
 
 
-def write_site(site: Mapping[str, str], folder: Path) -> list[str]:
+def drawn_files(sources: Sources) -> dict[str, bytes]:
+    """Return the pictures that are made of static files: the card that a link to the site is shown with."""
+    return {CARD: vl_convert.svg_to_png(sources.static["card.svg"])}
+
+
+def write_site(site: Mapping[str, str | bytes], folder: Path) -> list[str]:
     """Make the folder hold the site and return the paths that were written or removed; equal files are left alone."""
     listed = folder / LIST
     if folder.is_dir() and any(folder.glob("[!.]*")) and not listed.exists():
         raise BenchError(f"{folder}: not empty, and not a folder of pages ({LIST} is missing)", "name an empty folder")
     old = listed.read_text().splitlines() if listed.exists() else []
-    whole = {**site, LIST: "".join(f"{path}\n" for path in sorted(site))}
+    whole: dict[str, str | bytes] = {**site, LIST: "".join(f"{path}\n" for path in sorted(site))}
     changed = []
     for path, text in sorted(
         whole.items(), key=lambda item: item[0] == LIST
     ):  # the list last: it speaks of what is there
-        target, data = folder / path, text.encode()
+        target, data = folder / path, text.encode() if isinstance(text, str) else text
         if not target.is_file() or target.read_bytes() != data:
             write_atomically(target, data)
             changed.append(path)
@@ -127,12 +119,22 @@ def write_site(site: Mapping[str, str], folder: Path) -> list[str]:
     return changed
 
 
-def build_site(records: list[Path], tasks: Path, baselines: Path, leaderboard: Path, out: Path) -> int:
+def build_site(
+    records: list[Path], tasks: Path, baselines: Path, leaderboard: Path, out: Path, address: str = ""
+) -> int:
     """Read everything, write the pages into the folder and return how many there are."""
     material = gather(records, tasks, baselines, leaderboard)
-    site = pages(material, read_sources(SOURCES))
-    write_site(site, out)
+    sources = read_sources(SOURCES)
+    site = pages(material, sources, address)
+    write_site({**site, **drawn_files(sources), BUNDLE: _bundle(out)}, out)
     return sum(path.endswith(".html") for path in site)
+
+
+def _bundle(out: Path) -> str:
+    """Return the charts' script: the folder's own where it is of this version, since making it takes seconds."""
+    there = out / BUNDLE
+    text = there.read_text() if there.is_file() else ""
+    return text if text.startswith(bundle_head()) and text.endswith("})();\n") else bundle()
 
 
 def gather(records: list[Path], tasks: Path, baselines: Path, leaderboard: Path) -> Material:

@@ -1,13 +1,11 @@
-"""Charts as SVG, drawn when the site is built: text in the page, the same bytes each time, no script."""
+"""The charts of boards and runs."""
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
-import vl_convert
-from markupsafe import Markup, escape
 
+from bench.pages.drawing import INK, Drawn, draw, rounded
 from bench.pages.words import speedup, times
 from bench.record import Log, Record
 from bench.score.board import Board, Row, Rung
@@ -17,18 +15,10 @@ LEADING = 6  # entries in one ladder chart; more cannot be told apart
 # Each has its own shape and stands 3:1 against the light and the dark page; the first three are Okabe and Ito's.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b5679a", "#9a7b00", "#7a7a7a")
 SHAPES = ("square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
-INK = "#010203"  # becomes the colour of the page's text
 WIDTH, HEIGHT = 640, 380
 LABEL_GAP = 15  # pixels between the labels of two lines
 CURVE_POINTS = 97
 RUN_POINTS = 240  # training losses drawn; each is the mean of its neighbours
-FONT = "Liberation Sans"  # carried by vl-convert, so that widths do not hang on the machine's fonts
-CONFIG = {
-    "aria": False, "background": None, "font": FONT, "view": {"stroke": None},
-    "axis": {"labelColor": "currentColor", "titleColor": "currentColor", "domainColor": "#8a8a8a",
-             "tickColor": "#8a8a8a", "gridColor": "#8a8a8a", "gridOpacity": 0.25,
-             "labelFontSize": 12, "titleFontSize": 13, "titleFontWeight": "normal", "titlePadding": 10},
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,7 +45,7 @@ def equal_loss(row: Row) -> EqualLoss | None:
     return EqualLoss(rung.mean, charged, charged * found.figure, label, found.value is not None)
 
 
-def ladder_chart(board: Board, rows: tuple[Row, ...], number: str) -> Markup:
+def ladder_chart(board: Board, rows: tuple[Row, ...], number: str) -> Drawn:
     """Return the reference's ladder and the rows' against charged tokens; number makes the ids unique in a page."""
     low, high = _losses(board, rows)
     drawn = [row for row in rows if any(rung.mean is not None and rung.mean <= high for rung in row.rungs)]
@@ -72,7 +62,7 @@ def ladder_chart(board: Board, rows: tuple[Row, ...], number: str) -> Markup:
     )
     chart = alt.layer(*(layer.encode(x=x, y=y) for layer in layers)).properties(width=WIDTH, height=HEIGHT)
     title = f"Loss against charged tokens: {board.task}, mode {board.mode}, track {board.track}"
-    return svg(chart, title, _describe(board, drawn, lines), number)
+    return draw(chart, title, _describe(board, drawn, lines), number, zoom=True)
 
 
 def _losses(board: Board, rows: tuple[Row, ...]) -> tuple[float, float]:
@@ -90,7 +80,7 @@ def not_drawn(board: Board, rows: tuple[Row, ...]) -> list[str]:
 
 
 def _budget_axis(reference: Row) -> alt.Axis:
-    ticks = [rung.charged_tokens for rung in reference.rungs if rung.losses]
+    ticks = [rounded(rung.charged_tokens) for rung in reference.rungs if rung.losses]
     names = " : ".join(f"datum.value == {tick!r} ? '{rung_name(rung.budget)}'" for tick, rung in
                        zip(ticks, (r for r in reference.rungs if r.losses), strict=True))  # fmt: skip
     return alt.Axis(
@@ -152,7 +142,7 @@ def _label_layers(
         lowest = max(loss or 0.0, lowest)
         labels.append({"tokens": tokens, "loss": lowest, "text": text})
         lowest += LABEL_GAP * per_pixel
-    text = alt.Chart(_data(labels)).mark_text(color=INK, align="left", dx=8, dy=-7, fontSize=12)
+    text = alt.Chart(_data(labels)).mark_text(color=INK, clip=False, align="left", dx=8, dy=-7, fontSize=12)
     return [text.encode(text="text:N")]
 
 
@@ -171,7 +161,7 @@ def _describe(board: Board, rows: list[Row], lines: list[EqualLoss | None]) -> s
     return " ".join(said)
 
 
-def run_chart(record: Record, log: Log, number: str) -> Markup:
+def run_chart(record: Record, log: Log, number: str) -> Drawn:
     """Return training loss (thin line) and validation loss (points) against tokens."""
     training = _training(record, log)
     curve = [{"tokens": point.tokens, "loss": point.loss} for point in log.curve if point.loss is not None]
@@ -184,8 +174,8 @@ def run_chart(record: Record, log: Log, number: str) -> Markup:
     ]
     chart = alt.layer(*(layer.encode(x=x, y=y) for layer in layers)).properties(width=WIDTH, height=260)
     ends = f" It ends at {curve[-1]['loss']:.4f} nats." if curve else ""
-    return svg(chart, f"Loss of {record.entry} on {record.task} against training tokens",
-               f"Validation loss at {len(curve)} points and training loss.{ends}", number)  # fmt: skip
+    return draw(chart, f"Loss of {record.entry} on {record.task} against training tokens",
+               f"Validation loss at {len(curve)} points and training loss.{ends}", number, zoom=True)  # fmt: skip
 
 
 def _training(record: Record, log: Log) -> list[dict[str, Any]]:
@@ -199,23 +189,3 @@ def _training(record: Record, log: Log) -> list[dict[str, Any]]:
             middle = first + (each - 1) / 2
             points.append({"tokens": middle * log.stride * batch_tokens, "loss": sum(losses) / len(losses)})
     return points
-
-
-def svg(chart: alt.LayerChart, title: str, description: str, number: str) -> Markup:
-    """Return the chart as an element of a page, with a name and a description for who cannot see it."""
-    spec = chart.to_dict(validate=False)  # half of the time otherwise
-    spec["config"] = CONFIG
-    drawn: str = vl_convert.vegalite_to_svg(spec)
-    body = re.sub(r"<[^>]*>", _tidy, drawn.partition(">")[2])
-    box = re.search(r'viewBox="([^"]*)"', drawn)
-    assert box is not None and "id=" not in body, "ids of two charts in a page would meet"
-    head = Markup('<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="{0}" aria-labelledby="{1}-t {1}-d">'
-                  '<title id="{1}-t">{2}</title><desc id="{1}-d">{3}</desc>')  # fmt: skip
-    return head.format(box.group(1), number, escape(title), escape(description)) + Markup(body)
-
-
-def _tidy(tag: re.Match[str]) -> str:
-    """Return a tag without the renderer's bookkeeping, numbers to a hundredth of a pixel, ink as the page's text."""
-    text = re.sub(r' (?:aria-[a-z]+|role|class|pointer-events|stroke-miterlimit)="[^"]*"', "", tag.group())
-    text = re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number.group()):.2f}".rstrip("0").rstrip("."), text)
-    return text.replace(INK, "currentColor")

@@ -28,18 +28,18 @@ def test_the_line_at_equal_loss_is_the_speedup(board):
     line = equal_loss(quick)
     assert line.reference / line.charged == pytest.approx(quick.speedups[2.0].value)
     assert float(board.curve.loss_at(line.reference)) == pytest.approx(line.loss)
-    assert line.label in ladder_chart(board, (quick,), "a")
+    assert line.label in ladder_chart(board, (quick,), "a").svg
 
 
 def test_an_entry_without_a_finished_run_has_no_line_and_is_said_to_be_missing(board):
     gone = row_of(board, "gone")
     assert equal_loss(gone) is None
     assert not_drawn(board, (gone,)) == ["gone"]
-    assert "<svg" in ladder_chart(board, (gone,), "a")
+    assert "<svg" in ladder_chart(board, (gone,), "a").svg
 
 
 def test_a_chart_has_a_name_a_description_and_no_colour_that_a_dark_page_hides(board):
-    svg = ladder_chart(board, board.rows, "n")
+    svg = ladder_chart(board, board.rows, "n").svg
     assert svg.startswith("<svg ") and 'role="img"' in svg
     assert '<title id="n-t">' in svg and '<desc id="n-d">' in svg
     assert set(re.findall(r'(?:fill|stroke)="(#000|#000000|black|white|#fff|#ffffff)"', svg)) == set()
@@ -50,5 +50,5 @@ def test_losses_that_were_no_numbers_are_left_out_of_a_run_s_line(material):
     record = next(record for record in material.records if record.outcome == "finished")
     log = material.logs[record.run_id]
     holes = log.model_copy(update={"loss": (None, *log.loss[1:]), "curve": ()})
-    assert "NaN" not in run_chart(record, holes, "a")
-    assert "NaN" not in run_chart(record, holes.model_copy(update={"loss": ()}), "a")
+    assert "NaN" not in run_chart(record, holes, "a").spec
+    assert "NaN" not in run_chart(record, holes.model_copy(update={"loss": ()}), "a").spec

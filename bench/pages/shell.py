@@ -1,0 +1,83 @@
+"""The frame that all pages share: which pages there are, what leads to them, and the words their templates may use."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+
+from bench.errors import BenchError
+from bench.pages import marks, words
+from bench.pages.views import SCOPES, TRACKS, Material
+from bench.task import rung_name
+
+NAVIGATION = (
+    ("Board", "index.html"),
+    ("Tasks", "tasks/index.html"),
+    ("Entries", "entries/index.html"),
+    ("Compare", "compare.html"),
+    ("Pareto", "pareto.html"),
+    ("Quantization", "quantization.html"),
+    ("Scale", "scale.html"),
+    ("Failures", "failures.html"),
+    ("Method", "method.html"),
+    ("Releases", "releases/index.html"),
+)  # a page that was not made has no link
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The texts that give the pages their form."""
+
+    templates: Mapping[str, str]
+    static: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page to be made: where it lies, its template, and what that is given beside the material."""
+
+    path: str
+    template: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def render(
+    wanted: Sequence[Page], material: Material, sources: Sources, functions: Mapping[str, Any], address: str = ""
+) -> dict[str, str]:
+    """Return every page by its path; functions are what templates may call beside the shell's own.
+
+    address: where the site is published, with a slash at its end; empty where that is not known.
+    """
+    env = _environment(sources)
+    env.globals |= functions
+    there = {page.path for page in wanted}
+    navigation = [(title, path) for title, path in NAVIGATION if path in there]
+    found: dict[str, str] = {}
+    for page in wanted:
+        if page.path in found:
+            raise BenchError(f"two pages would lie at {page.path}")
+        found[page.path] = env.get_template(page.template).render(
+            root="../" * page.path.count("/"), here=_section(page.path), path=page.path, navigation=navigation,
+            pages=there, address=address, material=material, **page.facts,
+        )  # fmt: skip
+    return found
+
+
+def _section(path: str) -> str:
+    """Return the page of the navigation that a page belongs to: runs are entries' runs."""
+    folder = path.rpartition("/")[0].replace("runs", "entries")
+    return f"{folder}/index.html" if folder else path
+
+
+def _environment(sources: Sources) -> Environment:
+    env = Environment(loader=DictLoader(dict(sources.templates)), autoescape=True, undefined=StrictUndefined,
+                      trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)  # fmt: skip
+    env.filters |= {
+        "loss": words.loss, "count": words.count, "short": words.short, "plain": words.plain, "speedup": words.speedup,
+        "interval": words.interval, "seconds": words.seconds, "size": words.size, "percent": words.percent,
+        "failures": words.failures, "paper_link": words.paper_link, "rung": rung_name,
+        "bar": marks.bar, "bar_of": marks.bar_of,
+    }  # fmt: skip
+    env.globals |= {"TRACKS": TRACKS, "SCOPES": SCOPES, "MISSING": words.MISSING}
+    return env
