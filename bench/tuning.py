@@ -107,19 +107,26 @@ def _sweep(plan: Plan, rung: float) -> Generator[list[Configuration], Losses, Be
     default, below, start = plan.space["lr"].default, plan.tuning.sweep // 2, _declared(plan)
     factors = [2.0**k for k in range(-below, plan.tuning.sweep - below)]
     line = yield from _line(lambda f: Configuration("sweep", rung, {**start, "lr": rounded(default * f)}), factors)
-    return line[_lowest(line)]
+    place = _lowest(line)
+    if place is None:
+        rates = [_number(values["lr"]) for values, _ in line]
+        raise BenchError(
+            f"no trial finished of {len(rates)} learning rates from {rates[0]:g} to {rates[-1]:g}",
+            "the entry diverges everywhere: check it with bench run, or give it another default",
+        )
+    return line[place]
 
 
 Line = list[tuple[dict[str, Value], float | None]]  # values of rising learning rates, with their losses
 
 
 def _line(at: Callable[[float], Configuration], factors: list[float]) -> Generator[list[Configuration], Losses, Line]:
-    """Run learning rates at factors 2 apart, and go on beyond an end while it is the best."""
+    """Run learning rates at factors 2 apart, and go on beyond an end while it is the best; below where all fail."""
     factors = list(factors)
     losses = list((yield [at(factor) for factor in factors]))
     for _ in range(LONGEST_SWEEP):
         line: Line = [(at(factor).values, loss) for factor, loss in zip(factors, losses, strict=True)]
-        place = _lowest(line)
+        place = _lowest(line) or 0
         if 0 < place < len(line) - 1:
             break
         end = 0 if place == 0 else len(line)
@@ -205,6 +212,8 @@ def _learning_rates(
     factors = [0.5, 1.0, 2.0]
     line = yield from _line(lambda f: Configuration("rung", rung, at_other_rate(start, f)), factors)
     place = _lowest(line)
+    if place is None:  # the rung is run at what its neighbour's values lead to, and its failures are rows
+        return start
     return at_other_rate(line[place][0], 2.0 ** vertex([loss for _, loss in line], place))
 
 
@@ -268,15 +277,9 @@ def _better(best: Best, batch: list[Configuration], losses: Losses) -> Best:
     return found
 
 
-def _lowest(line: Line) -> int:
+def _lowest(line: Line) -> int | None:
     finished = [(loss, place) for place, (_, loss) in enumerate(line) if loss is not None]
-    if not finished:
-        rates = [_number(values["lr"]) for values, _ in line]
-        raise BenchError(
-            f"no trial finished of {len(rates)} learning rates from {rates[0]:g} to {rates[-1]:g}",
-            "the entry diverges everywhere: check it with bench run, or give it another default",
-        )
-    return min(finished)[1]
+    return min(finished)[1] if finished else None
 
 
 def rounded(value: float) -> float:

@@ -87,11 +87,18 @@ def test_a_trial_with_one_failed_seed_has_failed():
     assert _trial(batch[0], 0, runs[:1]).loss == 2.0 and _trial(batch[0], 0, ()).loss is None
 
 
-@pytest.mark.parametrize("stage", ["sweep", "rung"])
-def test_all_failing_is_one_clear_error(stage):
-    with pytest.raises(BenchError, match=r"no trial finished of \d learning rates from \S+ to \S+\n") as caught:
-        searched(plan_of(), lambda wanted: None if wanted.stage == stage else 3.0)
+def test_a_sweep_that_fails_everywhere_goes_on_below_and_is_then_one_clear_error():
+    tried = []
+    with pytest.raises(BenchError, match=r"no trial finished of 12 learning rates from \S+ to \S+\n") as caught:
+        searched(plan_of(), lambda wanted: tried.append(wanted.values["lr"]))
     assert "diverges everywhere" in caught.value.hint
+    assert tried[6:] == pytest.approx([tried[0] / 2.0**k for k in range(1, 7)], rel=1e-3)
+
+
+def test_a_rung_where_every_rate_fails_is_run_at_its_neighbours_values():
+    tried, tuned = searched(plan_of(), lambda wanted: None if wanted.rung == 2 else bowl()(wanted))
+    assert set(tuned) == {1.0, 2.0, 4.0} and len([w for w, _ in tried if w.rung == 2]) == 9
+    assert tuned[2.0] == at_other_length(tuned[1.0], STEPS[1.0], STEPS[2.0])
 
 
 def test_sobol_points_that_all_fail_leave_the_sweeps_best():
