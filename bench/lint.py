@@ -6,6 +6,7 @@ from pathlib import Path
 from bench.children import is_downstream, is_quantized, read_downstream, read_quantized
 from bench.entry import Entry
 from bench.errors import BenchError
+from bench.forbidden import refuse
 from bench.record import read_log, read_record
 from bench.spec import read_text
 from bench.task import read_task, rung_name
@@ -46,6 +47,7 @@ def _lint_file(path: Path) -> str | None:
         return None
     if (path.parent / "optimizer.py").exists() or "[schedule]" in read_text(path):
         entry = Entry(path)
+        refuse(entry.source)
         return f"entry, scope {entry.facts.scope}, {len(entry.facts.search)} searched, digest {entry.digest[:12]}"
     task = read_task(path)
     check_task(path.stem, task, read_pins(pins_of_task(path)))

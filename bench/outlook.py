@@ -4,7 +4,9 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from bench.devices import device_named
 from bench.errors import BenchError
+from bench.forecast import MFU
 from bench.index import IndexRow
 from bench.ledger import Trial
 from bench.plan import Plan
@@ -51,6 +53,18 @@ def _hours(tokens: int, plan: Plan, rows: Sequence[IndexRow], trials: Sequence[T
     if not seconds:
         return "hours unknown: no run of the task was made on this kind of machine yet"
     return f"about {tokens * statistics.median(seconds) / 3600:.1f} hours of one worker here, evaluation left out"
+
+
+def hours_on(plan: Plan, task: Task, name: str | None, devices: int = 1, price: float | None = None) -> list[str]:
+    """Say how long all of a plan takes on a named device, by its peak and an assumed share of it; nothing without."""
+    if name is None:
+        return []
+    device = device_named(name)
+    tokens = searched_tokens(plan, task) + ladder_tokens(plan, task)
+    hours = tokens * task.flops_per_token / (device.peak_flops * MFU) / 3600
+    cost = "" if price is None else f", {hours * price:,.2f} at {price:g} an hour"
+    wall = "" if devices == 1 else f", {hours / devices:,.1f} by {devices} of them"
+    return [f"all of it: {hours:,.1f} hours of {device.title} at {MFU:.0%} of its peak{wall}{cost}"]
 
 
 def _detectable(plan: Plan, task: Task, rows: Sequence[IndexRow]) -> list[str]:

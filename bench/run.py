@@ -21,6 +21,7 @@ from bench.errors import BenchError
 from bench.evaluate.final import Final, measure
 from bench.evaluate.weights import keep
 from bench.facts import log_of, measured
+from bench.guard import Guard, code
 from bench.machine import peak_memory_bytes, reset_peak_memory
 from bench.quantize.proof import layer_facts, why_inert
 from bench.record import (
@@ -96,11 +97,13 @@ def _make(
     workers = setting.hardware.workers
     folder = folder if workers.ranks == 1 else folder / f"rank-{workers.rank}"
     folder.mkdir(exist_ok=True)
+    before = code()  # the entry is loaded by what comes next
     assembly = _assemble(setting, places)
+    guard = Guard(assembly, before)
     progress = restore(assembly, checkpoint.load_latest(folder, watch.say, workers))
     if progress.step:
         watch.say(f"going on from step {progress.step} of {assembly.course.steps}")
-    outcome, cause, final = attempt(assembly, progress, folder, watch, checkpoint_seconds)
+    outcome, cause, final = attempt(assembly, guard, progress, folder, watch, checkpoint_seconds)
     alone = workers.ranks > 1 and outcome in ("crashed", "out-of-memory")  # the others do not know yet
     facts = {
         "schema": SCHEMA,
@@ -195,7 +198,7 @@ def load_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
 
 
 def attempt(
-    assembly: Assembly, progress: Progress, folder: Path, watch: Watch, checkpoint_seconds: float
+    assembly: Assembly, guard: Guard, progress: Progress, folder: Path, watch: Watch, checkpoint_seconds: float
 ) -> tuple[Outcome, str | None, Final | None]:
     """Train to the end, evaluate, and return how it ended and why; only what the run itself caused is an outcome."""
     last = time.monotonic()
@@ -216,10 +219,12 @@ def attempt(
     try:
         warm_up(assembly)
         reset_peak_memory(assembly.parts.device)
-        train(assembly.parts, assembly.course, progress, Clock(progress.train_seconds), save, report)
+        train(guard.parts, assembly.course, progress, Clock(progress.train_seconds), save, report)
+        guard.check()
         peaks = workers.gather(peak_memory_bytes(assembly.parts.device) or 0)  # of a device: the largest
         progress.peak_memory_bytes = max(*peaks, progress.peak_memory_bytes or 0)
         final = measure(assembly)
+        guard.check()
     except (BenchError, OSError):
         raise
     except Exception as error:

@@ -16,12 +16,13 @@ BENCH = ROOT / "bench"
 FLOORS = [
     ["errors", "digest", "spec", "places"],
     ["task", "entry", "record", "mode", "overrides", "index", "verify", "score", "pages", "forecast", "memory",
-     "devices", "domains", "timings", "versions", "children", "lint", "plan", "ledger", "tuning", "tuned", "outlook"],
+     "devices", "domains", "timings", "versions", "children", "lint", "plan", "ledger", "tuning", "tuned", "outlook",
+     "forbidden", "starter"],
     ["model", "roles", "data", "schedule", "linalg", "quantize", "checkpoint", "clock", "machine",
      "transfer", "workers"],
     ["evaluate", "diagnose", "train", "assemble", "facts", "claims", "inventory", "setting", "run", "stepping",
-     "refine"],
-    ["replay", "jobs", "orders", "conduct", "lent", "engine", "battery"],
+     "refine", "guard"],
+    ["replay", "jobs", "orders", "conduct", "lent", "engine", "battery", "check"],
     ["display", "launch", "cli", "__main__"],
 ]  # fmt: skip
 TORCH_STARTS = 2  # below this floor no torch is imported

@@ -39,6 +39,20 @@ def clean_claims(entry: Entry) -> None:
         raise Failed("scope is hidden, but build() does not claim the hidden matrices and nothing else")
 
 
+def keeps_to_its_own(entry: Entry) -> None:
+    tiny = Tiny(entry)
+    others = [w for w in tiny.model.parameters() if w not in set(claimed(tiny.own, tiny.roles))]
+    others += list(tiny.model.buffers())
+    before = [t.detach().clone() for t in others]
+    for _ in range(3):
+        sequence_losses(tiny.model, batch_at(0).to(DEVICE)).mean().backward()
+        _step(tiny)
+    if not all(torch.equal(now, old) for now, old in zip(others, before, strict=True)):
+        raise Failed("the step changes a parameter that the entry does not claim, or a buffer of the model")
+    if any(not w.requires_grad or w._backward_hooks for w in tiny.model.parameters()):
+        raise Failed("a parameter has a hook, or is no longer trained")
+
+
 @cache
 def _frozen_losses() -> tuple[float, float]:
     """Return mean and standard deviation over seeds of the final loss where the hidden matrices never move."""
@@ -253,6 +267,7 @@ class Check:
 
 BATTERY = (
     Check("every parameter is claimed once, and the rest is the harness's", clean_claims),
+    Check("steps move the entry's own parameters and nothing else", keeps_to_its_own),
     Check("learns more than frozen matrices by five standard deviations", learns, is_ranked),
     Check("the same seed gives the same bits", repeats),
     Check("sharing its matrices out over ranks changes no bit", shares_out, lambda entry: not entry.facts.coupled),

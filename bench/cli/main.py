@@ -3,7 +3,16 @@
 import os
 import sys
 
-from bench.cli import boards, downstream, measure, plans, quantize, runs, tasks  # noqa: F401  (each adds its verbs to the app)
+from bench.cli import (  # noqa: F401  (each adds its verbs to the app)
+    boards,
+    downstream,
+    measure,
+    plans,
+    quantize,
+    runs,
+    submit,
+    tasks,
+)
 from bench.cli.app import app, err, is_rank, speaks
 from bench.errors import BenchError, PeerLost
 from bench.launch import LAUNCHED, die_with_launcher

@@ -193,7 +193,7 @@ def _planned(
     request = Request(task.stem, definition, entry, entry.values({}), "bf16", 1.0, "tuned", 0)
     yardstick = None
     if entry.name != definition.reference:
-        yardstick = newest_yardstick(_reference(definition, baselines), task.stem, leaderboard / "plans")
+        yardstick = newest_yardstick(reference_of(definition, baselines), task.stem, leaderboard / "plans")
     kind = settle(request, Watch()).machine.kind
     made = make_plan(task.stem, definition, entry, kind, yardstick, placebo, there[-1] if after else None)
     leaderboard.mkdir(parents=True, exist_ok=True)
@@ -202,7 +202,7 @@ def _planned(
     return made
 
 
-def _reference(task: Task, baselines: Path) -> Path:
+def reference_of(task: Task, baselines: Path) -> Path:
     paths = sorted(baselines.glob(f"*/{task.reference}.toml"))
     if not paths:
         raise BenchError(f"no entry {task.reference} in {baselines}", "name the yardstick's folder with --baselines")
@@ -216,7 +216,7 @@ def _paths(task: Path, entry: Path, definition: Task, leaderboard: Path, baselin
     return Paths(
         task=task,
         entry=entry,
-        yardstick=_reference(definition, baselines),
+        yardstick=reference_of(definition, baselines),
         plans=leaderboard / "plans",
         ledgers=leaderboard / "ledgers",
         places=Places(data_folder(), RUNS / "work", leaderboard / "records", RUNS / "weights"),

@@ -1,0 +1,119 @@
+"""Verbs of a submission: new, check."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.cli.app import app, err, example
+from bench.errors import BenchError
+from bench.places import PUBLISHED, RUNS, data_folder
+from bench.task import read_task
+
+if TYPE_CHECKING:
+    from bench.check import Line
+
+Baselines = Annotated[Path, typer.Option(help="folder of algorithms, the yardstick among them")]
+Named = Annotated[str, typer.Argument(help="an entry: its name in the folder of algorithms, or its TOML")]
+For = Annotated[Path, typer.Option("--task", help="what it is to be evaluated on")]
+BUDGET = 120  # seconds that a check may take on two cores
+
+
+@app.command(**example("new my-optimizer"))
+def new(
+    name: Annotated[str, typer.Argument(help="of the entry, as my-optimizer", show_default=False)],
+    baselines: Baselines = Path("baselines"),
+) -> None:
+    """Write an entry that already passes; edit its optimizer.py and its search space."""
+    from bench.starter import begin
+
+    path = begin(name, baselines)
+    print(f"{path.parent / 'optimizer.py'}: the rule\n{path}: what it is, its fixed values and its search space")
+    print(f"edit both, then: bench check {name}")
+
+
+@app.command(**example("check my-optimizer --device h100 --devices 8"))
+def check(
+    entry: Named,
+    task: For = Path("tasks/nano.toml"),
+    on: Annotated[Path, typer.Option("--on", help="a short task to try it on")] = Path("tasks/smoke.toml"),
+    device: Annotated[str | None, typer.Option(help="also say what the plan takes there, as h100")] = None,
+    devices: Annotated[int, typer.Option(min=1, help="how many of them")] = 1,
+    price: Annotated[float | None, typer.Option(min=0, help="of a device for an hour")] = None,
+    leaderboard: Annotated[Path, typer.Option(help="folder of plans, ledgers and records")] = PUBLISHED,
+    baselines: Baselines = Path("baselines"),
+) -> None:
+    """Try an entry in two minutes: its source, the battery, a short run, what its plan costs. Exit 1 if not ready."""
+    start = time.monotonic()
+    path = entry_path(entry, baselines)
+    from bench.check import check as checked
+
+    failed = judged = 0
+    for line in checked(path, on, data_folder()):
+        judged += line.ok is not None
+        failed += line.ok is False
+        _say(line)
+    for told in _outlook(path, task, leaderboard, baselines, (device, devices, price)):
+        print(f"      {told}")
+    seconds = time.monotonic() - start
+    if seconds > BUDGET:
+        err.print(f"this took {seconds:.0f} s, more than the {BUDGET} s of two quiet cores", highlight=False)
+    print(f"\n{verdict(path, task, judged, failed)} ({seconds:.0f} s)")
+    raise typer.Exit(1 if failed else 0)
+
+
+def verdict(path: Path, task: Path, judged: int, failed: int) -> str:
+    """Return what the checks come to, in plain words."""
+    if failed:
+        number = "1 check fails" if failed == 1 else f"{failed} checks fail"
+        return f"{path.stem} is not ready: {number} of {judged}. Mend what is marked FAIL, and check again."
+    return f"{path.stem} is ready: {judged} checks hold. Next: bench evaluate {task} {path}"
+
+
+def entry_path(named: str, baselines: Path) -> Path:
+    """Return the TOML of an entry given by its path, its folder or its name."""
+    path = Path(named)
+    if path.suffix == ".toml":
+        return path
+    found = sorted(path.glob("*.toml")) if path.is_dir() else sorted(baselines.glob(f"*/{path.name}.toml"))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise BenchError(f"{path}: holds {len(found)} entries", f"name one: {', '.join(one.stem for one in found)}")
+    raise BenchError(f"no entry {named} in {baselines}", f"bench new {path.name} begins one")
+
+
+def _say(line: "Line") -> None:
+    mark = {True: "ok  ", False: "FAIL", None: "    "}[line.ok]
+    print(f"{mark}  {line.title}" + (f": {line.detail}" if line.detail else ""))
+    if line.ok is False and line.hint:
+        print(f"        {line.hint}")
+
+
+def _outlook(
+    path: Path, task: Path, leaderboard: Path, baselines: Path, purchase: tuple[str | None, int, float | None]
+) -> list[str]:
+    """Return what the plan costs and can tell; a plan that cannot be made yet says why."""
+    from bench.assemble import Request
+    from bench.cli.plans import reference_of
+    from bench.conduct import newest_yardstick
+    from bench.entry import Entry
+    from bench.index import load_index
+    from bench.outlook import hours_on, outlook
+    from bench.plan import make_plan
+    from bench.setting import Watch, settle
+
+    definition, found = read_task(task), Entry(path)
+    try:
+        yardstick = None
+        if found.name != definition.reference:
+            yardstick = newest_yardstick(reference_of(definition, baselines), task.stem, leaderboard / "plans")
+        kind = settle(Request(task.stem, definition, found, found.values({}), "bf16", 1.0, "tuned", 0), Watch())
+        plan = make_plan(task.stem, definition, found, kind.machine.kind, yardstick)
+    except BenchError as error:
+        return [f"{task.stem}: no plan yet: {error.what}"]
+    records = [folder for folder in [leaderboard / "records"] if folder.exists()]
+    lines = outlook(plan, definition, load_index(records, RUNS / "index"))
+    name, count, price = purchase
+    return [f"{task.stem}: {line.strip()}" for line in [*lines, *hours_on(plan, definition, name, count, price)]]

@@ -1,0 +1,31 @@
+"""What `bench new` writes: an entry that already passes, to be edited."""
+
+import re
+from pathlib import Path
+from string import Template
+
+from bench.errors import BenchError
+from bench.record import write_atomically
+
+HERE = Path(__file__).parent
+NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+def begin(name: str, baselines: Path) -> Path:
+    """Write <baselines>/<name>/optimizer.py and <name>.toml, and return the TOML's path; nothing is written over."""
+    if not NAME.fullmatch(name) or len(name) > 40:
+        raise BenchError(
+            f"{name!r} is no name of an entry", "small letters and digits, in words joined by hyphens: my-optimizer"
+        )
+    if not baselines.is_dir():
+        raise BenchError(f"{baselines}: no such folder", "call this from the root of a clone, or say --baselines")
+    folder = baselines / name.replace("-", "_")
+    taken = [folder] if folder.exists() else sorted(baselines.glob(f"*/{name}.toml"))
+    if taken:
+        raise BenchError(f"{taken[0]}: is there already", "choose another name, or remove it")
+    words = name.split("-")
+    facts = {"title": " ".join(words).capitalize(), "algorithm": "".join(word.capitalize() for word in words)}
+    for source, target in (("optimizer.txt", "optimizer.py"), ("entry.txt", f"{name}.toml")):
+        text = Template((HERE / source).read_text(encoding="utf-8")).substitute(facts)
+        write_atomically(folder / target, text.encode())
+    return folder / f"{name}.toml"
