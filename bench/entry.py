@@ -55,7 +55,7 @@ class Facts(Spec):
     """The TOML of an entry."""
 
     title: str
-    family: Literal["element-wise", "orthogonalized", "Kronecker", "rotated", "stateless", "control"]
+    family: Literal["element-wise", "orthogonalized", "Kronecker", "rotated", "low-rank", "stateless", "control"]
     paper: str  # arXiv id or address
     authors: tuple[str, ...]
     scope: Literal["full", "hidden", "mixed"]  # full: claims all parameters; hidden: the blocks' matrices only

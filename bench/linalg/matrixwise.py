@@ -35,10 +35,13 @@ class Matrixwise(Optimizer):
         """Return the state (k, ...) of a stack before its first step; its first gradients (k, m, n) may tell."""
         return {}
 
-    def update(self, gradients: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> Tensor | None:
+    def update(
+        self, gradients: Tensor, state: dict[str, Tensor], group: dict[str, Any]
+    ) -> Tensor | tuple[Tensor, Tensor] | None:
         """Return the step (k, m, n) in units of the learning rate; state is changed in place, or its tensors replaced.
 
-        gradients are a copy that may be written over. None moves nothing: the weights do not decay either.
+        gradients are a copy that may be written over. None moves nothing: the weights do not decay either. A method
+        whose decay is not lr weight_decay returns it beside the step: the part of a weight that goes, (k, 1, 1 or n).
         """
         raise NotImplementedError
 
@@ -64,13 +67,17 @@ class Matrixwise(Optimizer):
                 self._keep(weights, name, stack.clone(memory_format=torch.contiguous_format))
         kept = {name: self._joined(weights, name) for name in self.state[weights[0]]}
         state = dict(kept)
-        updates = self.update(gradients, state, group)
+        returned = self.update(gradients, state, group)
         for name, stack in state.items():
             if stack is not kept[name]:
                 kept[name].copy_(stack)
-        if updates is None:
+        if returned is None:
             return
-        if group["weight_decay"]:
+        updates, decays = returned if isinstance(returned, tuple) else (returned, None)
+        if decays is not None:
+            for w, part in self._parts(weights, decays):
+                self._blocks(w, w).mul_(1 - part)
+        elif group["weight_decay"]:
             torch._foreach_mul_(list[Tensor](weights), 1 - group["lr"] * group["weight_decay"])
         for w, part in self._parts(weights, updates):
             self._blocks(w, w).add_(part, alpha=-group["lr"] * self.size(*self._block_shape(w)))

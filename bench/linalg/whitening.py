@@ -1,0 +1,27 @@
+"""Whitening of stacks by coupled Newton-Schulz steps: (X X^T)^(-1/2) X, near the polar factor of X.
+
+    Y <- X X^T / ||X X^T||_F;  Z <- I;   Y <- beta Y (3 I - Z Y),  Z <- beta (3 I - Z Y) Z        X (m, n), m <= n
+
+For beta = 1/2 (Higham) Z tends to the inverse square root of the first Y. An eigenvalue y of it is multiplied by 9/4 in
+a step as long as it is small, so that after so many steps those above about (4/9)^steps are whitened, and a singular
+value never exceeds 1. A beta above 1/2 has no fixed point of singular value 1. SWAN's: arXiv:2412.13148, Algorithm 2.
+"""
+
+import torch
+from torch import Tensor
+
+
+def whitened(stack: Tensor, steps: int, beta: float = 0.5) -> Tensor:
+    """Return (k, m, n) after so many steps, in the input's precision; a taller matrix is whitened from the right."""
+    if stack.shape[-2] > stack.shape[-1]:
+        return whitened(stack.mT, steps, beta).mT
+    gram = stack @ stack.mT
+    norm: Tensor = gram.norm(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(stack.dtype).tiny)
+    y = gram / norm
+    three = 3 * torch.eye(stack.shape[-2], dtype=stack.dtype, device=stack.device).expand_as(gram)
+    z = three / 3
+    for _ in range(steps):
+        factor = torch.baddbmm(three, z, y, beta=beta, alpha=-beta)
+        y, z = y @ factor, factor @ z
+    done: Tensor = z @ (stack / norm.sqrt())
+    return done
