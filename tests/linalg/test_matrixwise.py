@@ -32,6 +32,13 @@ class Counting(Matrixwise):
         return self.flip and rows > columns
 
 
+class Decaying(Counting):
+    """Every column has a decay of its own, which the learning rate has no part in."""
+
+    def update(self, gradients, state, group):
+        return gradients, torch.linspace(0.1, 0.2, gradients.shape[-1]).repeat(len(gradients), 1, 1)
+
+
 def stepped(weights, gradients, **options):
     optimizer = Counting(roles_with(weights, options.pop("blocks", None)).hidden, **options)
     for w, g in zip(weights, gradients, strict=True):
@@ -49,6 +56,22 @@ def test_blocks_of_a_shape_are_stepped_together_and_come_back_in_place(flip, sta
     assert sorted(optimizer.seen[: len(stacks)]) == stacks
     for w, old, g in zip(weights, before, gradients, strict=True):
         torch.testing.assert_close(w.detach(), old - (1 + 2) * w.shape[0] / w.shape[1] * g)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_decay_that_comes_with_the_step_takes_the_place_of_lr_weight_decay(flip):
+    weights, gradients = weights_of(SHAPES), [g.detach() for g in weights_of(SHAPES, seed=1)]
+    before = [w.detach().clone() for w in weights]
+    optimizer = Decaying(roles_with(weights).hidden, flip=flip, weight_decay=0.5)
+    for w, g in zip(weights, gradients, strict=True):
+        w.grad = g
+    optimizer.step()
+    for w, old, g in zip(weights, before, gradients, strict=True):
+        rows, columns = w.shape
+        turned = flip and rows > columns
+        kept = 1 - torch.linspace(0.1, 0.2, rows if turned else columns)
+        kept = kept[:, None] if turned else kept[None]
+        torch.testing.assert_close(w.detach(), kept * old - rows / columns * g)
 
 
 def test_decay_follows_the_learning_rate_and_comes_before_the_step():
