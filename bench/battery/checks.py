@@ -234,10 +234,19 @@ def no_dead_knob(entry: Entry) -> None:
         value = entry.defaults[name]
         if isinstance(value, str) or entry.facts.fixed.get(name) == 0:
             continue  # a named variant, or a part that is turned off: other names, and more, are other entries
-        nudged = not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else value * 0.9 or 0.01
-        tiny = Tiny(entry, steps=24, values={name: nudged})
-        if all(tiny.train(stop_after=stop).progress.loss_chain == plain[stop] for stop in (3, 24)):
+        for nudged in _nudges(value):
+            tiny = Tiny(entry, steps=24, values={name: nudged})
+            if any(tiny.train(stop_after=stop).progress.loss_chain != plain[stop] for stop in (3, 24)):
+                break
+        else:
             raise Failed(f"{name} changes nothing: {value} and {nudged} give the same losses", "take it out, or use it")
+
+
+def _nudges(value: float) -> tuple[float, ...]:
+    """Return a value nearby, then one that brings a long period or a wide bound into a run of 24 steps."""
+    if isinstance(value, bool):
+        return (not value,)
+    return (value + 1, 7) if isinstance(value, int) else (value * 0.9 or 0.01, 0.5)
 
 
 def _step(tiny: Tiny) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bench.linalg.eigenbasis import eigenbasis
 from bench.linalg.matrixwise import Matrixwise
+from bench.linalg.moments import advance
 from bench.roles import Matrix
 
 
@@ -43,8 +44,7 @@ class LowRankAdam(Matrixwise):
 def adam(projected: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> tuple[Tensor, float]:
     """Return u (k, r, n) of the moments after this step, and the factor that corrects their bias."""
     m, v, t = state["m"], state["v"], group["step"]
-    m.lerp_(projected, 1 - group["beta1"])
-    v.mul_(group["beta2"]).addcmul_(projected, projected, value=1 - group["beta2"])
+    advance([m], [v], [projected], group)
     correction = math.sqrt(1 - group["beta2"] ** t) / (1 - group["beta1"] ** t)
     return m / v.sqrt().add_(group["eps"]), correction
 

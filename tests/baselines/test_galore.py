@@ -21,8 +21,8 @@ from open_loop import (
     weights_of,
 )
 from pytorch_optimizer.optimizer.utils.galore import GaLoreProjector
-from tiny import Tiny, equal
 
+from bench.battery.tiny import Tiny, equal
 from bench.entry import Entry
 from bench.errors import BenchError
 

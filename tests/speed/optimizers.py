@@ -42,7 +42,7 @@ from bench.task import Task, read_task
 
 ROOT = Path(__file__).parents[2]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-PERIOD = "precondition_frequency"  # an entry's name for how often something costly is done
+PERIOD = "_frequency"  # the end of an entry's name for how often something costly is done
 COMPARED, BAND = 4, 2e-2  # steps, or so many with a period of one; how far apart displacements may be
 NOISE = 0.03  # of a ratio of two times
 CPU_TOKENS = 1024  # of the micro-batch that is timed
@@ -86,7 +86,7 @@ def row_of(entry: Entry, task: Task, small: Task, libraries: list, rounds: int, 
     values = entry.values({})
     ours = of_entry(entry, task, small)
     theirs = [of_library(make(copies(ours), values)) for make, _ in libraries]
-    period = int(values.get(PERIOD, 1))
+    period = max([1, *(int(value) for name, value in values.items() if name.endswith(PERIOD))])
     memory, apart = compared(ours, theirs, period - 1 + COMPARED)
     mine, *seconds = timed([ours, *theirs], period, rounds)
     found = sorted(zip(seconds, [them.name for them in theirs], apart, [why for _, why in libraries], strict=True))

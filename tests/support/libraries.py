@@ -92,12 +92,22 @@ def mars(w: Weights, v: dict) -> Optimizer:
     )  # fmt: skip
 
 
+def low_rank(make: Callable[..., Optimizer], scale: str) -> Callable[[Weights, dict], Optimizer]:
+    """Each matrix is a group, as its rank is a part of its shorter side."""
+    return lambda w, v: make(
+        [{"params": [m], "rank": max(1, round(v["rank"] * min(m.shape))), "update_proj_gap": v["subspace_frequency"],
+          "scale": v[scale], "projection_type": "std"} for m in w if m.ndim == 2],
+        lr=v["lr"], betas=betas(v), eps=v["eps"], weight_decay=v["weight_decay"],
+    )  # fmt: skip
+
+
 ADAMW: list[Library] = [
     (lambda w, v: torch.optim.AdamW(groups(w, v), lr=v["lr"], betas=betas(v), eps=v["eps"], fused=True), None),
     (lambda w, v: heavyball.AdamW(groups(w, v), lr=v["lr"], betas=betas(v), eps=v["eps"]), None),
 ]
 BASES = "a singular factor leaves part of its basis open"
 PROBES = "its probes are its own"
+SIGNS = "a new basis has other signs, and comes a step earlier"
 ROOT = "adds 1e-15 under the root"
 LIBRARIES: dict[str, list[Library]] = {  # by entry
     "adamw": ADAMW,
@@ -139,6 +149,8 @@ LIBRARIES: dict[str, list[Library]] = {  # by entry
             precondition_frequency=v["precondition_frequency"], max_precond_dim=10_000
         ), BASES),
     ],
+    "galore": [(low_rank(pytorch_optimizer.GaLore, "scale"), SIGNS)],
+    "fira": [(low_rank(pytorch_optimizer.Fira, "alpha"), SIGNS)],
     "shampoo": [(shampoo, "its momentum comes after the factors, its graft has no bias correction")],
     "psgd-kron": [
         (lambda w, v: pytorch_optimizer.Kron(groups(w, v), lr=v["lr"], momentum=v["momentum"]), PROBES),
