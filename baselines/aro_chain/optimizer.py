@@ -18,7 +18,7 @@ per matrix, and one rotation a place, kept with the place's first weight.
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 import torch
 from torch import Tensor
@@ -41,6 +41,12 @@ class Hyperparameters:
     update_rms: float
     weight_decay: float
 
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            known, value = get_args(kind), getattr(self, name)
+            if known and value not in known:
+                raise ValueError(f"{name} is {value!r}, expected one of {', '.join(known)}")
+
 
 class ChainARO(Matrixwise):
     def __init__(self, matrices: Sequence[Matrix], defaults: dict[str, Any]) -> None:
@@ -51,7 +57,7 @@ class ChainARO(Matrixwise):
         self._places = list(places.values())
 
     @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]
+    def step(self) -> None:
         (group,) = self.param_groups
         group["step"] += 1
         for place in self._places:

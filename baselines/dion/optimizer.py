@@ -40,6 +40,10 @@ class Hyperparameters:
     qr: str  # "householder", "cholesky", or "by device"
     weight_decay: float
 
+    def __post_init__(self) -> None:
+        if not 0 < self.rank_fraction <= 1:
+            raise ValueError(f"rank_fraction is {self.rank_fraction}, expected a number above 0 and at most 1")
+
 
 class Dion(Matrixwise):
     def __init__(self, matrices: Sequence[Matrix], defaults: dict[str, Any]) -> None:

@@ -7,8 +7,9 @@
     W <- (1 - lr weight_decay) W
     W_K <- W_K - lr sqrt(m / n) O
 
-The number of slices is rounded up. With a fraction of 1 it is Muon without Nesterov, a heavy-ball momentum and another
-size. The hidden matrices only, block by block. State: M, fp32. Newton-Schulz runs in bf16, as in the source.
+The number of slices is the nearest, and at least one. With a fraction of 1 it is Muon without Nesterov, a heavy-ball
+momentum and another size. The hidden matrices only, block by block. State: M, fp32. Newton-Schulz runs in bf16, as in
+the source.
 """
 
 import math
@@ -33,6 +34,10 @@ class Hyperparameters:
     newton_schulz_steps: int
     weight_decay: float
 
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction is {self.fraction}, expected a number above 0 and at most 1")
+
 
 class Dion2(Matrixwise):
     def begin(self, gradients: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
@@ -40,7 +45,7 @@ class Dion2(Matrixwise):
 
     def update(self, gradients: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
         buffer = state["buffer"].add_(gradients)
-        chosen = largest_rows(buffer, math.ceil(group["fraction"] * buffer.shape[1]))
+        chosen = largest_rows(buffer, max(1, round(group["fraction"] * buffer.shape[1])))
         rows = buffer.gather(1, chosen)
         step = orthogonalized(rows, group["orthogonalization"], group["newton_schulz_steps"])
         buffer.scatter_(1, chosen, rows.mul_(group["momentum"]))

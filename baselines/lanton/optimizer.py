@@ -40,7 +40,7 @@ class Hyperparameters:
 
 class LANTON(Matrixwise):
     @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]
+    def step(self) -> None:
         (group,) = self.param_groups
         stacks = list(self._stacks([w for w in group["params"] if w.grad is not None]))
         if stacks:

@@ -135,6 +135,10 @@ LIBRARIES: dict[str, list[Library]] = {  # by entry
         (muon(adjusted=True), None),
     ],
     "normuon": [(normuon, None)],
+    "mars-muon": [
+        (lambda w, v: pytorch_optimizer.MARS(groups(w, v), lr=v["lr"], betas=(v["momentum"], 0.99), gamma=v["gamma"],
+                                             mars_type="shampoo"), "MARS-Shampoo's size of a step"),
+    ],
     "scion": [
         (scion, None),
         (lambda w, v: heavyball.Scion(groups(w, v, {"scale": v["hidden_radius"]}, {"scale": v["vector_radius"]}),
