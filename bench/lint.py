@@ -7,10 +7,16 @@ from bench.children import is_downstream, is_quantized, read_downstream, read_qu
 from bench.entry import Entry
 from bench.errors import BenchError
 from bench.forbidden import refuse
+from bench.ledger import read_ledger
+from bench.plan import read_plan
 from bench.record import read_log, read_record
 from bench.spec import read_text
 from bench.task import read_task, rung_name
+from bench.timings import read_timing
 from bench.versions import NAME, check_record, check_task, pins_of_record, pins_of_task, read_pins
+
+UNREAD = {"tuned", "site", "static", "templates"}  # folders of what has a check of its own, or none
+VARIANTS = 2  # of one algorithm, at most, that are ranked (protocol B)
 
 
 def lint_paths(paths: list[Path]) -> Iterator[str]:
@@ -19,18 +25,27 @@ def lint_paths(paths: list[Path]) -> Iterator[str]:
         if not path.exists():
             raise BenchError(f"{path}: no such file or folder")
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            line = _lint_file(file)
+            line = None if UNREAD & set(file.relative_to(path).parts) else _lint_file(file)
             if line:
                 yield f"{file}: {line}"
 
 
 def _lint_file(path: Path) -> str | None:
-    if path.name.startswith(".") or "tuned" in path.parts:
+    if path.name.startswith("."):
         return None
+    if path.suffix == ".jsonl":
+        plan = read_plan(path.parents[2] / "plans" / path.parent.name / f"{path.stem}.json")
+        return f"ledger of {plan.entry} on {plan.task}, {len(read_ledger(path, plan))} trials"
     if path.suffix == ".json":
         if path.name == NAME:
             read_pins(path)
             return "versions of tasks that have records"
+        if path.parents[1].name == "plans":
+            plan = read_plan(path)
+            return f"plan of {plan.entry} on {plan.task}, look {plan.look}, digest {plan.digest[:12]}"
+        if path.parents[1].name == "timings":
+            timing = read_timing(path)
+            return f"timing of {timing.entry} on {timing.task}: {timing.ratio:.3f} of {timing.reference}'s step"
         if is_downstream(path):
             scores = read_downstream(path)
             return f"downstream scores in {', '.join(scores.modes)} of {path.with_name(f'{scores.run_id}.json').name}"
@@ -48,9 +63,20 @@ def _lint_file(path: Path) -> str | None:
     if (path.parent / "optimizer.py").exists() or "[schedule]" in read_text(path):
         entry = Entry(path)
         refuse(entry.source)
+        _check_variants(entry)
         return f"entry, scope {entry.facts.scope}, {len(entry.facts.search)} searched, digest {entry.digest[:12]}"
     task = read_task(path)
     check_task(path.stem, task, read_pins(pins_of_task(path)))
     flops = task.tokens(1.0) * task.flops_per_token
     return (f"task, version {task.version}, 1x is {task.tokens(1.0):,} tokens and {flops:.2g} operations, "
             f"digest {task.digest[:12]}")  # fmt: skip
+
+
+def _check_variants(entry: Entry) -> None:
+    """Refuse a third variant of an algorithm that would be ranked: a board of many tries is a lottery."""
+    ranked = sorted(toml.stem for toml in entry.path.parent.glob("*.toml") if not Entry(toml).facts.control)
+    if len(ranked) > VARIANTS and entry.name in ranked:
+        raise BenchError(
+            f"{entry.path.parent}: {len(ranked)} variants would be ranked, at most {VARIANTS} are: {', '.join(ranked)}",
+            "say control = true in those that are to be shown and not ranked",
+        )

@@ -50,10 +50,12 @@ class Plan(Spec):
     yardstick: Digest | None  # the plan whose tuned values the rest and the transfer track take; None for its own
     after: Digest | None  # the plan that was looked at before this one was written
     look: Annotated[int, Field(ge=1, le=LOOKS)]
+    control: bool = False  # measured and shown, and never ranked
 
     @property
     def digest(self) -> str:
-        return digest_of(self.model_dump(mode="json", by_alias=True))
+        facts = self.model_dump(mode="json", by_alias=True)
+        return digest_of({name: value for name, value in facts.items() if name != "control" or value})
 
     @property
     def twin(self) -> str:
@@ -116,6 +118,7 @@ def make_plan(
         yardstick=None if yardstick is None else yardstick.digest,
         after=None if after is None else after.digest,
         look=1 if after is None else after.look + 1,
+        control=entry.facts.control and not own,
     )
 
 

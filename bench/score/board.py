@@ -1,7 +1,7 @@
 """From records to a board: rows of measured losses and their speedups. Pure functions; no files, no clock, no torch."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -26,7 +26,9 @@ class Board:
     mode: str
     track: str
     reference: Row  # its ladder; its own speedups are empty
-    rows: tuple[Row, ...]  # best speedup at the headline budget first, by name where nothing is ranked; placebos last
+    rows: tuple[
+        Row, ...
+    ]  # best speedup at the headline budget first, by name where nothing is ranked; controls and placebos last
     machine_kinds: tuple[str, ...]  # the first is the one shown; the records of any others are left out
     noise: float | None  # pooled seed standard deviation in nats
     degrees_of_freedom: int
@@ -71,6 +73,7 @@ def make_board(
     looks: Mapping[str, int] | None = None,
     costs: Costs | None = None,
     logs: Logs | None = None,
+    controls: Collection[str] = (),
 ) -> Board:
     """Return the board of one task, mode and track.
 
@@ -78,6 +81,7 @@ def make_board(
     noise where it is known from elsewhere; else it is what the board's placebos show. twins names the entry that each
     placebo is a further tuning of, by default from their names. looks gives the look that an entry's plan is at
     (0 by default: nothing was added to it), costs what an entry costs beside tokens, logs the runs' logs by run_id.
+    controls are shown, and take no part where rows are compared.
     """
     if tau is not None and not (math.isfinite(tau) and tau >= 0):
         raise BenchError(f"tau must be a number from 0 up, got {tau}")
@@ -85,7 +89,7 @@ def make_board(
     for look in looks.values():
         level_of_look(look)  # refuses a fourth one
     chosen = select(records, task.digest, mode, track, reference, reference_track)
-    by_name = rows_of(chosen, task, None if twins is None else dict(twins))
+    by_name = rows_of(chosen, task, None if twins is None else dict(twins), controls)
     ladder, rows = by_name[reference], [row for name, row in by_name.items() if name != reference]
     measured = [rung for rung in ladder.rungs if rung.losses]
     if len(measured) < 2:
@@ -177,7 +181,7 @@ def _scored(
 
 
 def _headline_budget(rows: Sequence[Row], unstable: Sequence[float]) -> float | None:
-    budgets = [set(row.speedups) for row in rows if row.speedups and row.placebo_of is None]
+    budgets = [set(row.speedups) for row in rows if row.speedups and row.ranked]
     shared = set.intersection(*budgets) if budgets else set()
     return max(shared - set(unstable), default=max(shared, default=None))
 
@@ -187,7 +191,7 @@ def _in_order(rows: Sequence[Row], unstable: Sequence[float], *, ranked: bool) -
     common = _headline_budget(rows, unstable)
 
     def key(row: Row) -> tuple[bool, bool, float, float, str]:
-        last = row.placebo_of is not None
+        last = not row.ranked
         if last or not ranked or not row.speedups:
             return last, ranked and not row.speedups, 0.0, 0.0, row.entry
         stable = set(row.speedups) - set(unstable)

@@ -131,6 +131,11 @@ def placebos_of(studies: Iterable[Study], rows: Iterable[IndexRow]) -> dict[str,
     return {**twins_of({row.entry for row in rows}), **by_plan}
 
 
+def controls_of(studies: Iterable[Study]) -> set[str]:
+    """Return the entries whose plans say that they are shown and never ranked."""
+    return {study.plan.entry for study in studies if study.plan.control}
+
+
 def hybrids_of(records: Iterable[Record]) -> set[str]:
     """Return the entries that leave a part of the weights to the harness."""
     return {record.entry for record in records if any(count.harness for count in record.facts.partition.values())}

@@ -1,6 +1,7 @@
 """The cells of a board: all runs of one entry at one budget, and an entry's rungs with what was found of each."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from bench.index import IndexRow
@@ -57,15 +58,26 @@ class Row:
     beside: dict[float, Beside] = field(default_factory=dict)  # by budget; where costs or curves are known
     placebo_of: str | None = None  # the entry that this one is another tuning of
     correlation: Correlation | None = None  # of its losses with the reference's, over shared seeds
+    control: bool = False  # measured and shown, and never ranked
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the row takes part where rows are compared."""
+        return self.placebo_of is None and not self.control
 
 
-def rows_of(chosen: Selection, task: Task, twins: dict[str, str] | None) -> dict[str, Row]:
+def rows_of(
+    chosen: Selection, task: Task, twins: dict[str, str] | None, controls: Collection[str] = ()
+) -> dict[str, Row]:
     """Return a row for every entry, the reference among them, without speedups as yet."""
     rungs: dict[str, list[Rung]] = {}
     for (entry, budget), runs in sorted(chosen.cells.items()):
         rungs.setdefault(entry, []).append(_rung(budget, task.tokens(budget), runs))
     placebos = twins_of(rungs) if twins is None else twins
-    return {entry: Row(entry, tuple(found), {}, placebo_of=placebos.get(entry)) for entry, found in rungs.items()}
+    return {
+        entry: Row(entry, tuple(found), {}, placebo_of=placebos.get(entry), control=entry in controls)
+        for entry, found in rungs.items()
+    }
 
 
 def _rung(budget: float, tokens: int, runs: list[IndexRow]) -> Rung:

@@ -64,7 +64,7 @@ class Scorer:
 
     def _adjusted(self, found: list[Speedup], rows: list[Row]) -> list[Speedup]:
         """Return the speedups with Holm's p-values, looks counted: p 2^look is held against 0.05."""
-        claims = [i for i, row in enumerate(rows) if row.placebo_of is None and found[i].p_value is not None]
+        claims = [i for i, row in enumerate(rows) if row.ranked and found[i].p_value is not None]
         p_values = [min(1.0, (found[i].p_value or 0.0) * LEVEL / found[i].level) for i in claims]
         adjusted = dict(zip(claims, holm(p_values), strict=True))
         return [replace(speedup, p_holm=adjusted.get(i)) for i, speedup in enumerate(found)]

@@ -27,11 +27,11 @@ Costs = Mapping[str, Cost]  # by entry
 def with_standings(
     rows: Sequence[Row], scorer: Scorer, budgets: Sequence[float], costs: Costs, logs: Logs
 ) -> list[Row]:
-    """Return the rows with their standings at these budgets; placebos have none."""
+    """Return the rows with their standings at these budgets; placebos and controls have none."""
     found: dict[str, dict[float, Standing]] = {row.entry: {} for row in rows}
     for budget in budgets:
         there = {row.entry: rung for row in rows for rung in row.rungs if rung.budget == budget and rung.losses}
-        ranked = [row for row in rows if row.placebo_of is None and row.entry in there]
+        ranked = [row for row in rows if row.ranked and row.entry in there]
         for entry, standing in _standings(ranked, there, scorer, costs, logs).items():
             found[entry][budget] = standing
     return [replace(row, standings=found[row.entry]) for row in rows]

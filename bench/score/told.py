@@ -37,6 +37,7 @@ def told_board(
     board = make_board(
         rows, task, task.reference, mode, track,
         twins=evidence.placebos_of(studies, rows), looks=evidence.looks_of(studies), costs=costs, logs=logs,
+        controls=evidence.controls_of(studies),
     )  # fmt: skip
     notes = [
         *evidence.time_notes(costs, timed),

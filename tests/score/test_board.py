@@ -235,3 +235,16 @@ def test_any_finite_losses_give_an_interval_about_the_figure(cells, entry, task,
             assert found.high is None or found.high >= found.figure * (1 - 1e-9)
     for format in FORMATS:
         render(board, task, format)
+
+
+def test_a_control_has_its_speedup_and_takes_no_part_where_rows_are_compared(task, ladder, make_runs):
+    near = [-0.001, 0.0, 0.001]
+    ends = {"odd": (3.40, 3.30), "muon": (3.42, 3.32), "soap": (3.43, 3.33)}
+    rows = [*ladder]
+    for entry, (one, two) in ends.items():
+        rows += make_runs(entry, {1.0: [one + off for off in near], 2.0: [two + off for off in near]})
+    free, held = (board_of(rows, task, controls=names) for names in ((), {"odd"}))
+    assert [row.entry for row in free.rows] == ["odd", "muon", "soap"]
+    assert [row.entry for row in held.rows] == ["muon", "soap", "odd"]
+    assert held.rows[-1].speedups.keys() == free.rows[0].speedups.keys() and held.rows[-1].standings == {}
+    assert sum(row.standings[1.0].first for row in held.rows[:2]) == pytest.approx(1)
