@@ -14,10 +14,10 @@ from bench.index import IndexRow, load_index
 from bench.jobs import Job, make, pilot, steps_of
 from bench.ledger import Trial, TrialRun, append, ledger_path, read_ledger
 from bench.orders import Orders, Paths, tuned_of
-from bench.plan import Plan, read_plan
+from bench.plan import Plan
 from bench.record import read_record
 from bench.task import Task, rung_name
-from bench.tuned import Cost, Tuned, read_tuned, tuned_path, write_tuned
+from bench.tuned import Cost, Tuned, tuned_path, write_tuned
 from bench.tuning import Configuration, state_of
 
 
@@ -187,15 +187,6 @@ class Conductor:
         elif job.rung == self.plan.tuning.rung and loss is not None:
             stand.best = loss if stand.best is None else min(stand.best, loss)
         self.report(stand)
-
-
-def newest_yardstick(entry: Path, task: str, plans: Path) -> Plan | None:
-    """Return the plan that the yardstick's tuned values stand by, or None where it has none on the task."""
-    tuned = read_tuned(entry, task, entry.stem)
-    if tuned is None:
-        return None
-    path = plans / task / f"{entry.stem}-{tuned.plan[:16]}.json"
-    return read_plan(path)
 
 
 def _check(plan: Plan, task: Task, entry: Entry) -> None:

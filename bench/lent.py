@@ -1,12 +1,9 @@
 """A plan on a machine that is lent for minutes: stop in time, and leave one archive, to be unpacked in a clone."""
 
-import gzip
 import os
 import signal
-import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 from types import FrameType
 
@@ -15,6 +12,7 @@ from bench.ledger import ledger_path
 from bench.orders import Paths
 from bench.plan import Plan, plan_path
 from bench.record import write_atomically
+from bench.submission.pack import archive
 from bench.tuned import tuned_path
 
 
@@ -51,14 +49,10 @@ def parts_of(plan: Plan, paths: Paths) -> list[Path]:
 
 def pack(target: Path, files: Iterable[Path]) -> None:
     """Write the files under their paths from here; the same files give the same bytes."""
-    held = BytesIO()
-    with gzip.GzipFile(fileobj=held, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
-        for path in files:
-            name = os.path.relpath(path)
-            if name.startswith(".."):
-                raise BenchError(f"{path}: lies outside of this folder", "pack an archive from the root of a clone")
-            facts = tarfile.TarInfo(name)
-            data = path.read_bytes()
-            facts.size, facts.mode = len(data), 0o644
-            tar.addfile(facts, BytesIO(data))
-    write_atomically(target, held.getvalue())
+    held = {}
+    for path in files:
+        name = os.path.relpath(path)
+        if name.startswith(".."):
+            raise BenchError(f"{path}: lies outside of this folder", "pack an archive from the root of a clone")
+        held[name] = path.read_bytes()
+    write_atomically(target, archive(held))

@@ -13,7 +13,7 @@ from bench.jobs import Job, read_sizes
 from bench.plan import Plan
 from bench.record import Track
 from bench.setting import Places
-from bench.tuned import Tuned, read_tuned
+from bench.tuned import Tuned, read_tuned, rest_of
 from bench.tuning import BATCH, FACTOR, Configuration
 
 
@@ -95,12 +95,6 @@ def tuned_of(entry: Path, task: str, name: str) -> Tuned:
     if found is None:
         raise BenchError(f"{name} has no tuned values on {task}", f"bench tune tasks/{task}.toml")
     return found
-
-
-def rest_of(values: dict[str, Value]) -> dict[str, float]:
-    """Return what hybrids train the unclaimed with: the yardstick's values for the rest."""
-    numbers = {name: _number(values[name]) for name in ("lr", "beta1", "beta2", "eps", DECAY)}
-    return {**numbers, "lr": numbers["lr"] * _number(values.get("rest_lr_factor", 1.0))}
 
 
 def _number(value: Value) -> float:

@@ -1,13 +1,17 @@
 """Tuned values of an entry on a task: one TOML beside its code, written by bench, keyed by track, mode and rung."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench.entry import Value
 from bench.errors import BenchError
+from bench.plan import Plan, read_plan
 from bench.record import Digest, write_atomically
 from bench.spec import Spec, read_toml
 from bench.task import rung_name
+
+REST = ("lr", "beta1", "beta2", "eps", "weight_decay")  # what of the yardstick's values trains the unclaimed
 
 
 class Cost(Spec):
@@ -40,6 +44,21 @@ def read_tuned(entry: Path, task: str, name: str) -> Tuned | None:
     """Return the entry's tuned values on a task, or None where it has none yet."""
     path = tuned_path(entry, task, name)
     return read_toml(path, Tuned) if path.exists() else None
+
+
+def newest_yardstick(entry: Path, task: str, plans: Path) -> Plan | None:
+    """Return the plan that the yardstick's tuned values stand by, or None where it has none on the task."""
+    tuned = read_tuned(entry, task, entry.stem)
+    if tuned is None:
+        return None
+    path = plans / task / f"{entry.stem}-{tuned.plan[:16]}.json"
+    return read_plan(path)
+
+
+def rest_of(values: Mapping[str, Value]) -> dict[str, float]:
+    """Return what hybrids train the unclaimed with: the yardstick's values for the rest."""
+    numbers = {name: float(values[name]) for name in REST}
+    return {**numbers, "lr": numbers["lr"] * float(values.get("rest_lr_factor", 1.0))}
 
 
 def write_tuned(path: Path, tuned: Tuned) -> None:

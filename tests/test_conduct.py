@@ -7,14 +7,12 @@ import re
 import pytest
 from conducted import Here, Stopped, started
 
-from bench.conduct import newest_yardstick
 from bench.errors import BenchError
 from bench.jobs import pilot, steps_of
 from bench.ledger import ledger_path, read_studies
-from bench.orders import rest_of
 from bench.record import find_records, read_record
 from bench.task import read_task
-from bench.tuned import read_tuned
+from bench.tuned import newest_yardstick, read_tuned, rest_of
 from bench.tuning import state_of
 
 

@@ -180,8 +180,8 @@ def _planned(
 ) -> Plan:
     """Return the newest plan of the entry, or write its first, or the next look's."""
     from bench.assemble import Request
-    from bench.conduct import newest_yardstick
     from bench.setting import Watch, settle
+    from bench.tuned import newest_yardstick
 
     name = f"{entry.name}@{placebo}" if placebo else entry.name
     plans = find_plans(leaderboard / "plans", task.stem, name)

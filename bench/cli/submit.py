@@ -1,4 +1,4 @@
-"""Verbs of a submission: new, check."""
+"""Verbs of a submission: new, check, bundle, verify."""
 
 import time
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.app import app, err, example
+from bench.cli.app import TaskPath, app, err, example
 from bench.errors import BenchError
 from bench.places import PUBLISHED, RUNS, data_folder
 from bench.task import read_task
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Baselines = Annotated[Path, typer.Option(help="folder of algorithms, the yardstick among them")]
 Named = Annotated[str, typer.Argument(help="an entry: its name in the folder of algorithms, or its TOML")]
+Board = Annotated[Path, typer.Option("--leaderboard", help="folder of plans, ledgers and records")]
 For = Annotated[Path, typer.Option("--task", help="what it is to be evaluated on")]
 BUDGET = 120  # seconds that a check may take on two cores
 
@@ -41,7 +42,7 @@ def check(
     device: Annotated[str | None, typer.Option(help="also say what the plan takes there, as h100")] = None,
     devices: Annotated[int, typer.Option(min=1, help="how many of them")] = 1,
     price: Annotated[float | None, typer.Option(min=0, help="of a device for an hour")] = None,
-    leaderboard: Annotated[Path, typer.Option(help="folder of plans, ledgers and records")] = PUBLISHED,
+    leaderboard: Board = PUBLISHED,
     baselines: Baselines = Path("baselines"),
 ) -> None:
     """Try an entry in two minutes: its source, the battery, a short run, what its plan costs. Exit 1 if not ready."""
@@ -61,6 +62,55 @@ def check(
         err.print(f"this took {seconds:.0f} s, more than the {BUDGET} s of two quiet cores", highlight=False)
     print(f"\n{verdict(path, task, judged, failed)} ({seconds:.0f} s)")
     raise typer.Exit(1 if failed else 0)
+
+
+@app.command(**example("bundle tasks/nano.toml my-optimizer"))
+def bundle(
+    task: TaskPath,
+    entry: Named,
+    out: Annotated[Path | None, typer.Option(help="a .tar.gz or a new folder; in runs/bundles by default")] = None,
+    leaderboard: Board = PUBLISHED,
+    baselines: Baselines = Path("baselines"),
+) -> None:
+    """Write exactly the files of a pull request, and verify them."""
+    from bench.entry import Entry
+    from bench.plan import find_plans
+    from bench.submission.pack import files_of, write_bundle
+
+    found = Entry(entry_path(entry, baselines))
+    plans = [p for p in find_plans(leaderboard / "plans", task.stem, found.name) if p.entry_digest == found.digest]
+    if not plans:
+        raise BenchError(f"{found.name} has no plan on {task.stem}", f"bench evaluate {task} {found.path}")
+    files = files_of(found, plans, leaderboard)
+    target = out or RUNS / "bundles" / f"{found.name}-{plans[-1].digest[:16]}.tar.gz"
+    write_bundle(target, files)
+    for name in files:
+        print(name)
+    _judge(target, leaderboard.parent)
+
+
+@app.command(**example("verify runs/bundles/my-optimizer-0123456789abcdef.tar.gz"))
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="a folder or an archive, as bench bundle writes it")],
+    base: Annotated[Path, typer.Option(help="the clone that it is to be merged into")] = Path("."),
+) -> None:
+    """Say whether a submission stands, without running any of it. Exit 1 where it does not."""
+    _judge(bundle, base)
+
+
+def _judge(bundle: Path, base: Path) -> None:
+    from bench.submission.judge import verify as verified
+
+    start = time.monotonic()
+    told = verified(bundle, base)
+    for finding in told.findings:
+        print(finding)
+    found = f"{told.plans} plan{'s' * (told.plans != 1)}, {told.records} records, {time.monotonic() - start:.1f} s"
+    if told.findings:
+        many = "1 finding" if len(told.findings) == 1 else f"{len(told.findings)} findings"
+        print(f"{bundle}: does not stand: {many} ({found})")
+        raise typer.Exit(1)
+    print(f"{bundle}: stands ({found})")
 
 
 def verdict(path: Path, task: Path, judged: int, failed: int) -> str:
@@ -97,12 +147,12 @@ def _outlook(
     """Return what the plan costs and can tell; a plan that cannot be made yet says why."""
     from bench.assemble import Request
     from bench.cli.plans import reference_of
-    from bench.conduct import newest_yardstick
     from bench.entry import Entry
     from bench.index import load_index
     from bench.outlook import hours_on, outlook
     from bench.plan import make_plan
     from bench.setting import Watch, settle
+    from bench.tuned import newest_yardstick
 
     definition, found = read_task(task), Entry(path)
     try:

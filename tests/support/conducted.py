@@ -6,7 +6,7 @@ from planned import copy_baselines, entry_at, with_tuning
 from small import places_in, write_task
 
 from bench.assemble import Request
-from bench.conduct import Conductor, newest_yardstick
+from bench.conduct import Conductor
 from bench.jobs import make
 from bench.ledger import ledger_path, read_ledger
 from bench.orders import Paths
@@ -14,6 +14,7 @@ from bench.plan import Plan, make_plan, write_plan
 from bench.record import find_records, read_record
 from bench.setting import Watch, settle
 from bench.task import read_task
+from bench.tuned import newest_yardstick
 
 
 class Stopped(Exception):

@@ -1,0 +1,165 @@
+"""The files of a bundle, read from a folder or an archive that nobody trusts. Nothing is written here."""
+
+import os
+import re
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from bench.errors import BenchError
+
+ENTRY, ALGORITHM, PLAN, RUN = r"[a-z0-9]+(?:-[a-z0-9]+)*", r"[a-z0-9_]+", r"[0-9a-f]{16}", r"[0-9a-f]{64}"
+KINDS: dict[str, tuple[str, int]] = {  # what a submission may hold: its name, and the most bytes it may have
+    "source": (rf"baselines/({ALGORITHM})/optimizer\.py", 40_000),
+    "entry": (rf"baselines/({ALGORITHM})/({ENTRY})\.toml", 20_000),
+    "tuned": (rf"baselines/({ALGORITHM})/tuned/({ENTRY})/({ENTRY}(?:@\d+)?)\.toml", 40_000),
+    "test": (rf"tests/baselines/test_({ALGORITHM})\.py", 40_000),
+    "plan": (rf"leaderboard/plans/({ENTRY})/({ENTRY}(?:@\d+)?)-({PLAN})\.json", 20_000),
+    "ledger": (rf"leaderboard/ledgers/({ENTRY})/({ENTRY}(?:@\d+)?)-({PLAN})\.jsonl", 1_000_000),
+    "record": (rf"leaderboard/records/({ENTRY})/({PLAN})/({RUN})\.json", 4_096),
+    "log": (rf"leaderboard/records/({ENTRY})/({PLAN})/({RUN})\.log\.gz", 200_000),
+    "downstream": (rf"leaderboard/records/({ENTRY})/({PLAN})/({RUN})\.downstream\.json", 64_000),
+    "quantized": (rf"leaderboard/records/({ENTRY})/({PLAN})/({RUN})\.quantized\.json", 64_000),
+}
+FILES, TOTAL_BYTES = 5_000, 50_000_000
+LOG_BYTES = 4_000_000  # of a log, unpacked
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """Why a bundle does not stand."""
+
+    file: str
+    key: str  # empty where the whole file is meant
+    reason: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.file, self.key, self.reason) if part)
+
+
+Files = dict[str, bytes]
+
+
+def read_bundle(path: Path) -> tuple[Files, list[Finding]]:
+    """Return what can be read safely, by name, and what is wrong with the rest; an unreadable bundle is refused."""
+    if path.is_dir():
+        members = _of_folder(path)
+    elif not path.is_file():
+        raise BenchError(f"{path}: no such bundle", "a folder or an archive, as bench bundle writes it")
+    else:
+        members = _of_archive(path)
+    files: Files = {}
+    found: list[Finding] = []
+    total = 0
+    try:
+        for name, size, wrong, opened in members:
+            reason = wrong or _refusal(name, size, files)
+            total += size
+            if len(files) + len(found) >= FILES or total > TOTAL_BYTES:
+                found.append(Finding(name, "", f"one too many: at most {FILES:,} files and {TOTAL_BYTES:,} bytes"))
+                break
+            if reason:
+                found.append(Finding(name, "", reason))
+                continue
+            data = opened.read(size + 1)
+            if len(data) != size:
+                found.append(Finding(name, "", "is not of the size that the archive says"))
+                continue
+            files[name] = data
+    except (OSError, EOFError, RuntimeError, ValueError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
+        raise BenchError(f"{path}: the bundle is damaged: {error}") from None
+    return files, found + [f for name, data in files.items() for f in _content(name, data)]
+
+
+def kind_of(name: str) -> str | None:
+    return next((kind for kind, (form, _) in KINDS.items() if re.fullmatch(form, name)), None)
+
+
+def parts_of_name(name: str) -> tuple[str, ...]:
+    """Return what the name of a file says: its algorithm, task, entry, plan and run, as far as its kind has them."""
+    found = re.fullmatch(KINDS[kind_of(name) or "source"][0], name)
+    return found.groups() if found else ()
+
+
+def _refusal(name: str, size: int, there: Files) -> str | None:
+    if name in there:
+        return "stands twice in the archive"
+    parts = PurePosixPath(name).parts
+    if name.startswith("/") or ".." in parts or "\\" in name or ":" in name or "\0" in name:
+        return "its path climbs out of the bundle"
+    kind = kind_of(name)
+    if kind is None:
+        return "is no file of a submission"
+    limit = KINDS[kind][1]
+    return f"has {size:,} bytes, expected at most {limit:,}" if size > limit else None
+
+
+def _content(name: str, data: bytes) -> Iterator[Finding]:
+    if name.endswith(".log.gz"):
+        unpacker = zlib.decompressobj(wbits=31)  # gzip
+        try:
+            data = unpacker.decompress(data, LOG_BYTES + 1)
+        except zlib.error as error:
+            yield Finding(name, "", f"is damaged: {error}")
+            return
+        if len(data) > LOG_BYTES:
+            yield Finding(name, "", f"unpacks to more than {LOG_BYTES:,} bytes")
+            return
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        yield Finding(name, "", f"is not UTF-8 text: {error.reason} at byte {error.start:,}")
+
+
+Member = tuple[str, int, str | None, "_Opened"]  # name, size, what is wrong with it, its bytes
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A member whose bytes are read only where its name and size are in order."""
+
+    open: "object"
+
+    def read(self, most: int) -> bytes:
+        assert callable(self.open)
+        stream: IO[bytes] = self.open()
+        with stream:
+            return stream.read(most)
+
+
+def _of_folder(root: Path) -> Iterator[Member]:
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        for name in sorted([*names, *(f for f in folders if (Path(folder) / f).is_symlink())]):
+            path = Path(folder) / name
+            mode, size = path.lstat().st_mode, path.lstat().st_size
+            wrong = "is a link" if stat.S_ISLNK(mode) else None if stat.S_ISREG(mode) else "is no plain file"
+            yield path.relative_to(root).as_posix(), size, wrong, _Opened(lambda path=path: path.open("rb"))
+
+
+def _of_archive(path: Path) -> Iterator[Member]:
+    if zipfile.is_zipfile(path):
+        yield from _of_zip(path)
+        return
+    with tarfile.open(path, "r|*") as tar:  # as a stream: a bomb is left before it goes off
+        for member in tar:
+            if member.isdir():
+                continue
+            link = "is a link" if member.issym() or member.islnk() else None
+            wrong = link or (None if member.isreg() else "is no plain file")
+            yield member.name, member.size, wrong, _Opened(lambda member=member: tar.extractfile(member))
+
+
+def _of_zip(path: Path) -> Iterator[Member]:
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.is_dir():
+                continue
+            mode = member.external_attr >> 16
+            wrong = "is a link" if stat.S_ISLNK(mode) else "is encrypted" if member.flag_bits & 1 else None
+            yield member.filename, member.file_size, wrong, _Opened(lambda member=member: archive.open(member))

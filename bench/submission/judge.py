@@ -1,0 +1,70 @@
+"""Whether a bundle stands: its plan is what the rules write, its ledger the plan's, its records the ledger's."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.children import read_downstream, read_quantized
+from bench.forbidden import forbidden
+from bench.plan import read_plan
+from bench.submission.desk import Desk
+from bench.submission.files import Finding, kind_of, read_bundle
+from bench.submission.study import Study
+
+
+@dataclass(frozen=True)
+class Verdict:
+    findings: tuple[Finding, ...]
+    plans: int
+    records: int
+
+
+def verify(bundle: Path, base: Path) -> Verdict:
+    """Return what is wrong with a bundle that is to be merged into a clone; nothing of it is run, or written there."""
+    files, findings = read_bundle(bundle)
+    with tempfile.TemporaryDirectory(prefix="bench-verify-") as name:
+        root = Path(name)
+        for file, data in files.items():
+            (root / file).parent.mkdir(parents=True, exist_ok=True)
+            (root / file).write_bytes(data)
+        desk = Desk(root, base, files, findings, {finding.file for finding in findings})
+        judge(desk)
+    return Verdict(tuple(sorted(set(desk.findings))), len(desk.of_kind("plan")), len(desk.of_kind("record")))
+
+
+def judge(desk: Desk) -> None:
+    """Look at everything."""
+    _published(desk)
+    for name in desk.of_kind("source"):
+        for found in forbidden(desk.files[name].decode("utf-8", "replace"), name):
+            desk.add(name, f"line {found.line}", found.what)
+    entries = {Path(name).stem: desk.root / name for name in desk.of_kind("entry")}
+    plans = {name: plan for name in desk.of_kind("plan") if (plan := desk.read(name, read_plan))}
+    if not desk.of_kind("plan"):
+        desk.add("leaderboard/plans", "", "is missing: a submission has a plan, its ledger and its records")
+    judged: set[str] = set()
+    for name, plan in plans.items():
+        judged |= Study(desk, name, plan, entries.get(plan.twin)).all()
+    for name in sorted(set(desk.files) - judged - set(plans)):
+        if kind_of(name) in ("ledger", "record", "tuned"):
+            desk.add(name, "", "belongs to no plan of this bundle")
+    _children(desk)
+
+
+def _published(desk: Desk) -> None:
+    """What is published stays as it is; tuned values alone are written anew, by a further look."""
+    for name, data in desk.files.items():
+        there = desk.base / name
+        if there.is_file() and there.read_bytes() != data and kind_of(name) not in ("tuned", "test"):
+            desk.add(name, "", "is published already, and differs: what is published stays")
+
+
+def _children(desk: Desk) -> None:
+    for name in [*desk.of_kind("downstream"), *desk.of_kind("quantized")]:
+        parent = name.split(".")[0] + ".json"
+        if parent not in desk.files and not (desk.base / parent).is_file():
+            desk.add(name, "", "its record is not in the bundle")
+        desk.read(name, read_downstream if kind_of(name) == "downstream" else read_quantized)
+    for name in desk.of_kind("log"):
+        if name.removesuffix(".log.gz") + ".json" not in desk.files:
+            desk.add(name, "", "its record is not in the bundle")

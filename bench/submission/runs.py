@@ -1,0 +1,133 @@
+"""The records of a plan: the runs it asks for, each once, at the tuned values, and each as its log says."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from bench.entry import Entry
+from bench.index import index_row
+from bench.plan import Plan
+from bench.record import Log, Record, find_records, read_log, read_record
+from bench.score.evidence import departures
+from bench.submission.desk import Desk, Values, short
+from bench.submission.files import parts_of_name
+from bench.submission.logs import inconsistencies
+from bench.task import Task, rung_name
+from bench.tuned import Tuned, read_tuned, rest_of
+from bench.verify import lint_record, lint_siblings
+
+
+@dataclass(frozen=True)
+class Led:
+    """Tuned values, as they were written and as the ledger leads to them."""
+
+    tuned: Tuned
+    values: dict[float, Values]  # by rung
+
+
+@dataclass
+class Runs:
+    desk: Desk
+    plan: Plan
+    task: Task
+    entry: Entry
+    led: Led | None  # None: not known, or those of the plan that was looked at
+    name: str  # of the plan's file
+
+    def all(self, names: list[str]) -> None:
+        found: dict[str, Record] = {}
+        for name in names:
+            record = self.desk.read(name, read_record)
+            if record is None:
+                continue
+            found[name] = record
+            log = name.removesuffix(".json") + ".log.gz"
+            read = partial(read_log, record=record)
+            self._record(name, record, None if log in self.desk.damaged else self.desk.read(name, read))
+        self._together(found)
+
+    def _record(self, name: str, record: Record, log: Log | None) -> None:
+        plan, inputs = self.plan, record.inputs
+        if parts_of_name(name)[1] != plan.digest[:16] or record.plan != plan.digest:
+            self.desk.add(name, "plan", "is not the plan of its folder")
+        for key in ("task", "task_digest", "entry", "entry_digest", "machine_kind"):
+            if getattr(inputs, key) != getattr(plan, key):
+                self.desk.add(
+                    name, f"inputs.{key}", f"{short(getattr(inputs, key))}, planned {short(getattr(plan, key))}"
+                )
+        if inputs.task_digest != self.task.digest:
+            return
+        for key, reason in self._values(record):
+            self.desk.add(name, key, reason)
+        for tick in lint_record(record, self.task, log):
+            if tick.ok is False:
+                self.desk.add(name, f"protocol {tick.rule}", tick.detail)
+        for key, reason in (*_of_entry(record, self.entry), *(inconsistencies(record, log, self.task) if log else ())):
+            self.desk.add(name, key, reason)
+
+    def _values(self, record: Record) -> Iterator[tuple[str, str]]:
+        inputs, rung = record.inputs, record.inputs.budget
+        led = self.led
+        if led is None or inputs.track == "declared":
+            return
+        own = {key: value for key, value in inputs.values.items() if "." not in key}
+        wanted = led.values.get(rung)
+        if inputs.track == "transfer":
+            table = led.tuned.transfer.get("bf16", {}).get(rung_name(rung), {})
+            own = {key: value for key, value in inputs.values.items() if not key.startswith("rest.")}
+            wanted = dict(table)
+        if own != wanted:
+            yield "inputs.values", f"{short(own)}, tuned {short(wanted)}"
+        rest = {key.removeprefix("rest."): v for key, v in inputs.values.items() if key.startswith("rest.")}
+        if rest and self.plan.yardstick and (theirs := self._yardstick(rung)) is not None and rest != theirs:
+            yield "inputs.values.rest", f"{short(rest)}, the yardstick's {short(theirs)}"
+
+    def _yardstick(self, rung: float) -> dict[str, float] | None:
+        reference = self.task.reference
+        paths = sorted((self.desk.base / "baselines").glob(f"*/{reference}.toml"))
+        tuned = read_tuned(paths[0], self.plan.task, reference) if paths else None
+        return rest_of(tuned.at(rung)) if tuned and tuned.plan == self.plan.yardstick else None
+
+    def _together(self, found: dict[str, Record]) -> None:
+        """What only shows over all records: the plan's runs, each once, and the same data as everybody's."""
+        seen: dict[tuple[object, ...], str] = {}
+        chains: dict[str, str] = {}
+        for name, record in found.items():
+            key = (record.inputs.track, record.inputs.mode, record.inputs.budget, record.inputs.seed)
+            if seen.setdefault(key, name) != name:
+                self.desk.add(name, "inputs.seed", f"duplicate: seed {key[3]} at {rung_name(key[2])} again")
+            if record.chains.loss and chains.setdefault(record.chains.loss, name) != name:
+                self.desk.add(name, "chains.loss", f"is that of {Path(chains[record.chains.loss]).name}, another run")
+        told = departures(self.plan, [index_row(record, name) for name, record in found.items()])
+        for track, mode, rung, seed in told.missing:
+            self.desk.add(self.name, "rungs", f"no record of {track} {mode} at {rung_name(rung)} with seed {seed}")
+        for name in told.extra:
+            self.desk.add(name, "inputs", "the plan asks for no such run")
+        yardstick = (self.plan.yardstick or "")[:16]
+        theirs = (
+            find_records([self.desk.base / "leaderboard" / "records" / self.plan.task / yardstick]) if yardstick else []
+        )
+        names = {record.run_id: name for name, record in found.items()}
+        for run_id, ticks in lint_siblings([*found.values(), *(read_record(path) for path in theirs)]).items():
+            for tick in ticks:
+                if tick.ok is False and run_id in names:
+                    self.desk.add(names[run_id], f"protocol {tick.rule}", f"{tick.title}: {tick.detail}")
+
+
+def _of_entry(record: Record, entry: Entry) -> Iterator[tuple[str, str]]:
+    """What a record says of its entry must be what the entry says of itself."""
+    facts, said = entry.facts, record.facts
+    if said.schedule != facts.schedule.kind:
+        yield "facts.schedule", f"{said.schedule}, the entry says {facts.schedule.kind}"
+    if (said.clip is not None) != facts.clip:
+        yield "facts.clip", f"{said.clip}, the entry says clip = {str(facts.clip).lower()}"
+    sides = {role: (count.entry, count.harness) for role, count in said.partition.items()}
+    left = {role for role, (_, harness) in sides.items() if harness}
+    if sides and facts.scope == "full" and left:
+        yield f"facts.partition.{min(left)}", "is left to the harness by an entry of scope full"
+    if sides and facts.scope == "hidden" and (left != set(sides) - {"hidden"}):
+        yield "facts.partition", "is not that of an entry of scope hidden"
+    same = record.weights.evaluated in (None, record.weights.final)
+    if not same and "def evaluation_weights" not in entry.source.read_text(encoding="utf-8"):
+        yield "weights.evaluated", "differs from weights.final, and the entry has no evaluation_weights"

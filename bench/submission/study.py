@@ -1,0 +1,150 @@
+"""One plan of a bundle: is it the one that the rules write, and do its trials lead to the tuned values?"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.entry import Entry
+from bench.errors import BenchError
+from bench.ledger import Trial, ledger_path, read_ledger
+from bench.plan import PLACEBO, Plan, all_plans, make_plan, plan_path
+from bench.spec import read_toml
+from bench.submission.desk import Desk, short
+from bench.submission.runs import Led, Runs
+from bench.task import Task, read_task, rung_name
+from bench.tuned import Tuned, tuned_path
+from bench.tuning import state_of
+from bench.versions import NAME, check_record, read_pins
+
+SEEDS = 3  # of a plan at every rung (protocol D)
+
+
+@dataclass
+class Study:
+    """One plan of the bundle with all that rests on it."""
+
+    desk: Desk
+    name: str  # of the plan's file
+    plan: Plan
+    entry_path: Path | None
+
+    def all(self) -> set[str]:
+        """Look at the plan, its ledger, its tuned values and its records; return the files that are theirs."""
+        folder = f"leaderboard/records/{self.plan.task}/{self.plan.digest[:16]}"
+        records = [name for name in self.desk.of_kind("record") if name.startswith(folder)]
+        ledger = ledger_path(Path("leaderboard/ledgers"), self.plan).as_posix()
+        tuned = tuned_path(Path(f"baselines/{self.plan.algorithm}/x"), self.plan.task, self.plan.entry).as_posix()
+        mine = {*records, ledger, tuned}
+        if self.name != plan_path(Path("leaderboard/plans"), self.plan).as_posix():
+            self.desk.add(self.name, "", "its name is not its task, entry and digest")
+        entry, task = self._entry(), self._task()
+        if entry is None or task is None:
+            return mine
+        self._rules(entry, task)
+        trials = self._ledger(ledger) if self.plan.after is None else []
+        led = self._tuned(tuned, trials, task) if trials is not None else None
+        Runs(self.desk, self.plan, task, entry, led, self.name).all(records)
+        return mine
+
+    def _entry(self) -> Entry | None:
+        home = f"baselines/{self.plan.algorithm}/{self.plan.twin}.toml"
+        path = self.entry_path if self.entry_path and home in self.desk.files else self.desk.base / home
+        source = f"baselines/{self.plan.algorithm}/optimizer.py"
+        if not path.is_file() or not (path.parent / "optimizer.py").is_file():
+            self.desk.add(source if path.is_file() else home, "", "is missing: the plan's entry")
+            return None
+        try:
+            entry = Entry(path)
+            if entry.digest != self.plan.entry_digest:
+                self.desk.add(self.name, "entry_digest", f"is not that of {source} and {home}: the code changed since")
+            return entry
+        except BenchError as error:
+            self.desk.refused(home, error)
+            return None
+
+    def _task(self) -> Task | None:
+        path = self.desk.base / "tasks" / f"{self.plan.task}.toml"
+        if not path.is_file():
+            self.desk.add(self.name, "task", f"no task {self.plan.task} here")
+            return None
+        task = read_task(path)
+        try:
+            check_record(self.plan.task, self.plan.task_digest, read_pins(self.desk.base / "leaderboard" / NAME))
+        except BenchError as error:
+            self.desk.add(self.name, "task_digest", error.what)
+        if task.digest != self.plan.task_digest:
+            self.desk.add(self.name, "task_digest", f"is of another version of {self.plan.task}")
+            return None
+        return task
+
+    def _rules(self, entry: Entry, task: Task) -> None:
+        """The plan must be the one that bench plan writes, and the entry's first, or a look after it."""
+        plan, known = self.plan, {p.digest: p for p in self._plans()}
+        placebo = plan.entry.partition(PLACEBO)[2]
+        yardstick, after = (known.get(digest) if digest else None for digest in (plan.yardstick, plan.after))
+        for key, digest, found in (("yardstick", plan.yardstick, yardstick), ("after", plan.after, after)):
+            if digest and found is None:
+                self.desk.add(self.name, key, f"the plan {digest[:16]} is not published")
+                return
+        try:
+            wanted = make_plan(plan.task, task, entry, plan.machine_kind, yardstick, int(placebo or 0), after, SEEDS)
+        except BenchError as error:
+            self.desk.add(self.name, "", error.what)
+            return
+        mine, rules = plan.model_dump(mode="json"), wanted.model_dump(mode="json")
+        for key in [key for key in mine if mine[key] != rules[key]]:
+            self.desk.add(self.name, key, f"{short(mine[key])}, the rules write {short(rules[key])}")
+        others = [p for p in known.values() if (p.entry, p.task_digest) == (plan.entry, plan.task_digest)]
+        if plan.after is None and any(p.after is None and p.digest != plan.digest for p in others):
+            self.desk.add(
+                self.name, "space", f"{plan.entry} has a first plan already: its space and seeds stand since then"
+            )
+
+    def _plans(self) -> list[Plan]:
+        found = all_plans(self.desk.base / "leaderboard" / "plans", self.plan.task)
+        try:
+            return found + all_plans(self.desk.root / "leaderboard" / "plans", self.plan.task)
+        except BenchError:
+            return [*found, self.plan]
+
+    def _ledger(self, name: str) -> list[Trial] | None:
+        if name not in self.desk.files:
+            self.desk.add(name, "", "is missing: the plan's ledger")
+            return None
+        trials = self.desk.read(name, lambda path: read_ledger(path, self.plan))
+        seen: dict[str, str] = {}
+        for trial in trials or ():
+            for run in trial.runs:
+                if run.outcome == "finished" and (run.select_loss is None or run.loss_chain is None):
+                    self.desk.add(name, f"line {trial.number + 1}", "a finished run has a loss and a chain")
+                if run.loss_chain and seen.setdefault(run.loss_chain, run.run_id) != run.run_id:
+                    self.desk.add(name, f"line {trial.number + 1}", "its chain of losses is another run's")
+        return trials
+
+    def _tuned(self, name: str, trials: list[Trial], task: Task) -> Led | None:
+        """Return the tuned values as written and as the ledger leads to them."""
+        if self.plan.after is not None:
+            return None
+        ledger = ledger_path(Path("leaderboard/ledgers"), self.plan).as_posix()
+        try:
+            led = state_of(self.plan, {rung: task.steps(rung) for rung in task.budget.rungs}, trials).tuned
+        except BenchError as error:
+            self.desk.add(ledger, "", error.what)
+            return None
+        if led is None:
+            self.desk.add(ledger, "", "ends before the plan's trials do")
+            return None
+        if name not in self.desk.files:
+            self.desk.add(name, "", "is missing: the tuned values")
+            return None
+        tuned = self.desk.read(name, lambda path: read_toml(path, Tuned))
+        if tuned is None:
+            return None
+        for rung, values in led.items():
+            if tuned.tuned.get("bf16", {}).get(rung_name(rung)) != values:
+                self.desk.add(name, f"tuned.bf16.{rung_name(rung)}", "is not what the ledger leads to")
+        facts = (("plan", tuned.plan, self.plan.digest), ("ledger", tuned.ledger, trials[-1].digest),
+                 ("cost.trials", tuned.cost.trials, len(trials)))  # fmt: skip
+        for key, mine, wanted in facts:
+            if mine != wanted:
+                self.desk.add(name, key, f"{short(mine)}, the ledger says {short(wanted)}")
+        return Led(tuned, {rung: dict(values) for rung, values in led.items()})
