@@ -1,4 +1,4 @@
-"""Verbs that measure something about a method that no record says: time, refine."""
+"""Verbs that measure what no plan asks for: time, refine, challenge."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,8 @@ import typer
 from bench.cli.app import EntryPath, TaskPath, app, err, example
 from bench.entry import Entry, find_entries
 from bench.errors import BenchError
-from bench.places import PUBLISHED, data_folder
+from bench.places import PUBLISHED, RUNS, data_folder
+from bench.plan import PLACEBO
 from bench.task import parse_rung, read_task
 
 
@@ -80,3 +81,47 @@ def refine(
     given = ", ".join(f"{name} {value}" for name, value in sorted(chosen.items()))
     print(f"# bench refine {task} {entry} --budget {budget} --seed {seed}: {given}")
     print(f'[schedule]\nkind = "refined"\nwarmup_fraction = 0.02\nshape = [{", ".join(map(str, shape))}]')
+
+
+@app.command(**example("challenge tasks/nano.toml"))
+def challenge(
+    task: TaskPath,
+    baselines: Annotated[Path, typer.Option(help="folder of algorithms, the yardstick among them")] = Path("baselines"),
+    leaderboard: Annotated[Path, typer.Option(help="folder of plans, ledgers and records")] = PUBLISHED,
+) -> None:
+    """Run five seeds of every trial that beat the yardstick, and say whether it is undertuned; exit 1 if it is."""
+    from bench.assemble import Request
+    from bench.display import watch_run
+    from bench.index import load_index
+    from bench.ledger import read_studies
+    from bench.orders import rest_of, tuned_of
+    from bench.record import read_record
+    from bench.run import run as make
+    from bench.score.alarm import SEEDS, alarm_note, alarms_of, judged
+    from bench.score.cells import select
+    from bench.setting import Places
+    from bench.task import Rest, rung_name
+
+    definition = read_task(task)
+    entries = {entry.name: entry for entry in find_entries(baselines)}
+    folder = leaderboard / "records"
+    rows = load_index([folder], RUNS / "index")
+    chosen = select(rows, definition.digest, "bf16", "tuned", definition.reference, None)
+    alarms = alarms_of(read_studies(leaderboard, task.stem, definition.digest), chosen, definition.reference)
+    places = Places(data_folder(), RUNS / "work", folder)
+    for alarm in alarms:
+        entry = entries[alarm.entry.partition(PLACEBO)[0]]
+        lent = tuned_of(entries[definition.reference].path, task.stem, definition.reference).at(alarm.rung)
+        for seed in range(SEEDS):
+            request = Request(task.stem, definition, entry, alarm.values, "bf16", alarm.rung, "declared", seed,
+                              rest=None if entry.facts.scope == "full" else Rest(**rest_of(lent)))  # fmt: skip
+            with watch_run(f"{task.stem} {entry.name} {rung_name(alarm.rung)} seed {seed}", err) as watch:
+                make(request, places, watch)
+    rows = load_index([folder], RUNS / "index")
+    verdicts = judged(alarms, rows, chosen, definition.reference, lambda row: read_record(Path(row.path)))
+    for verdict in verdicts:
+        print(alarm_note(verdict, definition.reference))
+    if not alarms:
+        print(f"no trial beats {definition.reference} by more than its noise")
+    if any(verdict.holds for verdict in verdicts):
+        raise typer.Exit(1)

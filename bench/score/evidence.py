@@ -15,7 +15,7 @@ from bench.score.board import Board
 from bench.score.cells import Selection
 from bench.score.cost import Cost
 from bench.score.placebo import twins_of
-from bench.score.search import Search, search_of, spent, sweep_line, undertuned
+from bench.score.search import Search, search_of, spent, sweep_line
 from bench.task import Task, rung_name
 from bench.timings import Timing
 from bench.tuning import BATCH, state_of
@@ -222,25 +222,6 @@ def _ledgers(studies: Iterable[Study]) -> dict[str, list[Sequence[Trial]]]:
         if study.trials:
             found.setdefault(study.plan.entry, []).append(study.trials)
     return found
-
-
-def alarm_notes(studies: Sequence[Study], chosen: Selection, reference: str) -> list[str]:
-    """Say which entries of the yardstick's algorithm had a trial that beats it, the lowest trial of each rung."""
-    algorithms = {study.plan.entry: study.plan.algorithm for study in studies}
-    family = [study for study in studies if study.plan.algorithm == algorithms.get(reference)]
-    theirs = [row for (entry, _), rows in chosen.cells.items() if entry == reference for row in rows]
-    losses: dict[float, list[float]] = {}
-    for row in theirs:
-        if row.finished and row.select_loss is not None:
-            losses.setdefault(row.budget, []).append(row.select_loss)
-    ledgers = {study.plan.entry: study.trials for study in family}
-    alarms = undertuned(ledgers, losses, frozenset(row.values_digest for row in theirs))
-    lowest = {(alarm.entry, alarm.rung): alarm for alarm in sorted(alarms, key=lambda alarm: -alarm.loss)}
-    return [
-        f"undertuned baseline? trial {alarm.number} of {entry} at {rung_name(rung)} ended "
-        f"{(alarm.yardstick - alarm.loss) / alarm.error:.1f} standard errors below {reference}: run five seeds of it"
-        for (entry, rung), alarm in sorted(lowest.items())
-    ]
 
 
 def batch_notes(studies: Iterable[Study], task: Task, reference: str) -> list[str]:

@@ -2,14 +2,11 @@
 what cost (protocol B). Losses are those of the selecting half; nothing here is a score."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.digest import digest_of
-from bench.entry import Value
 from bench.ledger import Trial, TrialRun
-from bench.score.statistics import pool
 
 if TYPE_CHECKING:
     from scipy.interpolate import PchipInterpolator
@@ -18,7 +15,6 @@ SEARCHES = ("sweep", "sobol", "refine")  # stages that choose among values; the 
 WINDOW = 5.0  # octaves: the 32x that sensitivity is read over
 TOKENS_LOST = 0.05  # of tokens, within which a learning rate is as good as the best
 BAND = (0.05, 0.5, 0.95)  # quantiles over random orders of the trials
-ALARM = 2.0  # standard errors
 HALVINGS = 50
 
 Line = Sequence[tuple[float, float | None]]  # (learning rate, loss), rates rising; None where a seed did not finish
@@ -63,19 +59,6 @@ class Search:
     after_k: tuple[AfterK, ...]
     tolerance: Extent | None  # octaves of learning rate
     sensitivity: Extent | None  # nats
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """A trial of the yardstick's own algorithm that did better than the yardstick (protocol B)."""
-
-    entry: str
-    number: int  # of the trial, in its ledger
-    rung: float
-    values: dict[str, Value]
-    loss: float
-    yardstick: float  # its mean loss there
-    error: float  # standard error of their difference
 
 
 def best_after_k(trials: Sequence[Trial], rung: float) -> tuple[AfterK, ...]:
@@ -207,33 +190,3 @@ def search_of(
         tolerance=tolerance(line, slope, initial),
         sensitivity=sensitivity(line, initial),
     )
-
-
-def undertuned(
-    ledgers: Mapping[str, Sequence[Trial]], yardstick: Mapping[float, Sequence[float]], its_values: frozenset[str]
-) -> list[Alarm]:
-    """Return the trials that beat the yardstick by more than two standard errors at the same rung.
-
-    ledgers: of the entries of the yardstick's algorithm, its own among them; yardstick: the selecting losses of its
-    tuned runs, by rung; its_values: digests of its tuned values, whose own trials are no alarm. The noise is the
-    yardstick's, pooled over rungs. A lowest of many is lucky: an alarm asks for five seeds of it, and says no more.
-    """
-    deviation = pool(yardstick.values()).deviation
-    if deviation is None:
-        return []
-    alarms = []
-    for entry, trials in sorted(ledgers.items()):
-        for trial in trials:
-            seeds = yardstick.get(trial.rung, ())
-            if (
-                trial.loss is None
-                or trial.stage in ("transfer", "batch")
-                or not seeds
-                or digest_of(trial.values) in its_values
-            ):
-                continue
-            mean = math.fsum(seeds) / len(seeds)
-            error = deviation * math.sqrt(1 / len(trial.runs) + 1 / len(seeds))
-            if mean - trial.loss > ALARM * error:
-                alarms.append(Alarm(entry, trial.number, trial.rung, trial.values, trial.loss, mean, error))
-    return alarms

@@ -7,6 +7,7 @@ from bench.index import IndexRow
 from bench.ledger import Study
 from bench.record import Log, Record
 from bench.score import evidence
+from bench.score.alarm import alarm_note, alarms_of, judged
 from bench.score.board import Board, make_board
 from bench.score.cells import select
 from bench.score.search import Search
@@ -39,12 +40,16 @@ def told_board(
         twins=evidence.placebos_of(studies, rows), looks=evidence.looks_of(studies), costs=costs, logs=logs,
         controls=evidence.controls_of(studies),
     )  # fmt: skip
+    verdicts = judged(
+        alarms_of(studies, chosen, task.reference), rows, chosen, task.reference, lambda row: read(row)[0]
+    )
     notes = [
         *evidence.time_notes(costs, timed),
         *evidence.plan_notes(studies, rows, board),
         *evidence.value_notes(studies, records, task),
-        *evidence.alarm_notes(studies, chosen, task.reference),
+        *(alarm_note(verdict, task.reference) for verdict in verdicts),
         *evidence.batch_notes(studies, task, task.reference),
     ]
     searches = evidence.searches_of(studies, board, evidence.initial_loss(records, task), hybrids)
-    return replace(board, notes=(*board.notes, *notes)), searches
+    undertuned = tuple(alarm_note(verdict, task.reference) for verdict in verdicts if verdict.holds)
+    return replace(board, notes=(*board.notes, *notes), undertuned=undertuned), searches

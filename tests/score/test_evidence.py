@@ -14,10 +14,10 @@ from bench.cli.main import main
 from bench.ledger import Study, append, ledger_path
 from bench.plan import write_plan
 from bench.record import Inputs, Log, Machine, record_path, write_record
+from bench.score.alarm import undertuned
 from bench.score.board import make_board
 from bench.score.cells import select
 from bench.score.evidence import (
-    alarm_notes,
     batch_notes,
     costs_of,
     departures,
@@ -26,7 +26,6 @@ from bench.score.evidence import (
     plan_notes,
     searches_of,
 )
-from bench.score.search import undertuned
 from bench.score.table import render
 from bench.tuning import BATCH, state_of
 
@@ -157,17 +156,6 @@ def test_the_study_of_batches_is_said_and_is_no_alarm(row, tmp_path):
     assert said[0] < said[1] < said[2] and [f" at {n}" in note for n in (4, 8, 16)] == [True] * 3
     assert not undertuned({own.entry: study.trials}, {1.0: [2.79, 2.8, 2.81]}, frozenset())
     assert batch_notes([Study(own, ())], TASK, own.entry) == []
-
-
-def test_an_undertuned_baseline_is_said(row, tmp_path):
-    rows = rows_of(OWN, row, MEANS)
-    chosen = select(rows, TASK.digest, "bf16", "tuned", "adamw-ref", None)
-    adamw, low = plan_of("adamw"), lambda wanted: 3.3 if wanted.stage == "sobol" else 3.9
-    trials = tuple(write_trials(tmp_path / "ledger", adamw, low, 14))
-    (note,) = alarm_notes([Study(OWN, ()), Study(adamw, trials)], chosen, "adamw-ref")
-    assert note.startswith("undertuned baseline? trial") and "of adamw at 1x ended" in note
-    muon = tuple(write_trials(tmp_path / "muon", MUON, low, 14))
-    assert alarm_notes([Study(OWN, ()), Study(MUON, muon)], chosen, "adamw-ref") == []
 
 
 # From files, by the command.

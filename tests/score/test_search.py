@@ -3,12 +3,9 @@
 import itertools
 import math
 
-import numpy as np
 import pytest
-from planned import bowl, plan_of, trial_run, write_trials, yardstick
+from planned import bowl, plan_of, trials_of, write_trials, yardstick
 
-from bench.digest import digest_of
-from bench.ledger import Trial
 from bench.score.search import (
     best_after_k,
     search_of,
@@ -16,23 +13,9 @@ from bench.score.search import (
     spent,
     sweep_line,
     tolerance,
-    undertuned,
 )
-from bench.tuning import Configuration
 
-PLAN = plan_of("adamw")
 RATES = [3e-3 * 2.0**k for k in range(-5, 6)]
-
-
-def trials_of(losses, stage="sweep", rung=1.0, seeds=(1000,), **values):
-    found = []
-    for number, loss in enumerate(losses):
-        wanted = Configuration(stage, rung, {"lr": 1e-3 * 2.0**number, **values})
-        runs = tuple(trial_run(PLAN, wanted, seed, loss) for seed in seeds)
-        zero = "0" * 64
-        found.append(Trial(number=number, stage=stage, rung=rung, values=wanted.values, runs=runs, before=zero,
-                           digest=zero))  # fmt: skip
-    return found
 
 
 def test_the_best_so_far_is_in_the_ledgers_order_and_counts_failures():
@@ -124,7 +107,7 @@ def test_a_hybrid_is_charged_the_yardsticks_trials_as_well(tmp_path):
 
 
 def test_a_real_search_is_read_whole(tmp_path):
-    trials = write_trials(tmp_path / "ledger", PLAN, bowl())
+    trials = write_trials(tmp_path / "ledger", plan_of("adamw"), bowl())
     found = search_of("adamw", [(), trials], 1.0, -0.2, 6.0)
     assert found.spent.trials == 20 and len(found.after_k) == 12
     bests = [at.best for at in found.after_k]
@@ -133,32 +116,3 @@ def test_a_real_search_is_read_whole(tmp_path):
         assert at.low <= at.median <= at.high
     assert found.tolerance.value == pytest.approx(1.4, rel=0.1) and 0 < found.sensitivity.value < 0.1
     assert search_of("adamw", [()], 1.0, -0.2, 6.0).tolerance is None
-
-
-YARDSTICK = {1.0: [3.000, 3.002, 2.998, 3.001, 2.999], 2.0: [2.900, 2.902, 2.898]}  # s.d. 0.00173
-
-
-def test_a_trial_well_below_the_yardstick_is_an_alarm():
-    """One seed against five: a standard error of 0.00173 sqrt(1 + 1/5) = 0.0019."""
-    ledgers = {"adamw": trials_of([3.1, 2.9975, 2.995, None]), "adamw-hybrid": trials_of([2.99], rung=2.0)}
-    (alarm,) = undertuned(ledgers, YARDSTICK, frozenset())
-    assert (alarm.entry, alarm.number, alarm.rung, alarm.loss) == ("adamw", 2, 1.0, 2.995)
-    assert alarm.yardstick == pytest.approx(3.0) and alarm.error == pytest.approx(0.0019, rel=0.01)
-
-
-def test_the_yardsticks_own_values_and_other_tracks_are_no_alarm():
-    low = trials_of([2.9])
-    assert undertuned({"adamw-ref": low}, YARDSTICK, frozenset({digest_of(low[0].values)})) == []
-    assert len(undertuned({"adamw-ref": low}, YARDSTICK, frozenset())) == 1
-    assert undertuned({"adamw": trials_of([2.9], "transfer")}, YARDSTICK, frozenset()) == []
-    assert undertuned({"adamw": trials_of([2.9], rung=4.0)}, YARDSTICK, frozenset()) == []
-    assert undertuned({"adamw": low}, {1.0: [3.0]}, frozenset()) == []  # one seed: no noise is known
-
-
-def test_equals_seldom_raise_an_alarm():
-    rng = np.random.default_rng(0)
-    found = 0
-    for _ in range(400):
-        theirs = {rung: list(3 + 0.01 * rng.standard_normal(5)) for rung in (0.5, 1.0, 2.0, 4.0)}
-        found += len(undertuned({"adamw": trials_of([3 + 0.01 * rng.standard_normal()])}, theirs, frozenset()))
-    assert found / 400 < 0.06

@@ -92,3 +92,15 @@ def copy_baselines(folder: Path, *names: str) -> Path:
     for name in names:
         shutil.copytree(ROOT / "baselines" / name, folder / name, ignore=shutil.ignore_patterns("tuned", "__pycache__"))
     return folder
+
+
+def trials_of(losses, stage="sweep", rung=1.0, seeds=(1000,), **values):
+    """Trials of adamw at learning rates a factor 2 apart, with these losses."""
+    plan, found = plan_of("adamw"), []
+    for number, loss in enumerate(losses):
+        wanted = Configuration(stage, rung, {"lr": 1e-3 * 2.0**number, **values})
+        runs = tuple(trial_run(plan, wanted, seed, loss) for seed in seeds)
+        zero = "0" * 64
+        found.append(Trial(number=number, stage=stage, rung=rung, values=wanted.values, runs=runs, before=zero,
+                           digest=zero))  # fmt: skip
+    return found

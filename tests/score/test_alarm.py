@@ -1,0 +1,103 @@
+"""The undertuned-baseline alarm: what raises it, and what five seeds make of it."""
+
+import numpy as np
+import pytest
+from planned import TASK, plan_of, trials_of, yardstick
+
+from bench.digest import digest_of
+from bench.ledger import Study
+from bench.score.alarm import Alarm, Verdict, alarm_note, alarms_of, judged, undertuned
+from bench.score.cells import select
+
+YARDSTICK = {1.0: [3.000, 3.002, 2.998, 3.001, 2.999], 2.0: [2.900, 2.902, 2.898]}  # s.d. 0.00173
+
+
+def test_a_trial_well_below_the_yardstick_is_an_alarm():
+    """One seed against five: a standard error of 0.00173 sqrt(1 + 1/5) = 0.0019."""
+    ledgers = {"adamw": trials_of([3.1, 2.9975, 2.995, None]), "adamw-hybrid": trials_of([2.99], rung=2.0)}
+    (alarm,) = undertuned(ledgers, YARDSTICK, frozenset())
+    assert (alarm.entry, alarm.number, alarm.rung, alarm.loss) == ("adamw", 2, 1.0, 2.995)
+    assert alarm.yardstick == pytest.approx(3.0) and alarm.error == pytest.approx(0.0019, rel=0.01)
+
+
+def test_the_yardsticks_own_values_and_other_tracks_are_no_alarm():
+    low = trials_of([2.9])
+    assert undertuned({"adamw-ref": low}, YARDSTICK, frozenset({digest_of(low[0].values)})) == []
+    assert len(undertuned({"adamw-ref": low}, YARDSTICK, frozenset())) == 1
+    assert undertuned({"adamw": trials_of([2.9], "transfer")}, YARDSTICK, frozenset()) == []
+    assert undertuned({"adamw": trials_of([2.9], rung=4.0)}, YARDSTICK, frozenset()) == []
+    assert undertuned({"adamw": low}, {1.0: [3.0]}, frozenset()) == []  # one seed: no noise is known
+
+
+def test_equals_seldom_raise_an_alarm():
+    rng = np.random.default_rng(0)
+    found = 0
+    for _ in range(400):
+        theirs = {rung: list(3 + 0.01 * rng.standard_normal(5)) for rung in (0.5, 1.0, 2.0, 4.0)}
+        found += len(undertuned({"adamw": trials_of([3 + 0.01 * rng.standard_normal()])}, theirs, frozenset()))
+    assert found / 400 < 0.06
+
+
+@pytest.fixture
+def chosen(make_row):
+    """The yardstick's cells: at every rung and every loss five seeds with a standard deviation of 0.0016."""
+    rows = [
+        make_row("adamw-ref", rung, seed, loss + (seed - 2) / 1000, task=TASK, name="nano")
+        for rung, loss in ((0.5, 3.1), (1.0, 3.0), (2.0, 2.9))
+        for seed in range(5)
+    ]
+    return select(rows, TASK.digest, "bf16", "tuned", "adamw-ref", None)
+
+
+def test_the_lowest_trial_of_each_rung_of_the_yardsticks_own_algorithm_is_looked_into(chosen):
+    own, adamw, muon = yardstick(), plan_of("adamw"), plan_of("muon")
+    low = tuple(trials_of([2.98, 2.97, 3.2]))
+    (alarm,) = alarms_of([Study(own, ()), Study(adamw, low), Study(muon, low)], chosen, "adamw-ref")
+    assert (alarm.entry, alarm.number) == ("adamw", 1)
+    assert alarms_of([Study(own, ()), Study(muon, low)], chosen, "adamw-ref") == []
+
+
+ALARM = Alarm("adamw", 1, 1.0, {"lr": 0.002}, 2.97, 3.0, 0.002)
+
+
+class Read:
+    """A record's inputs, as far as a verdict reads them."""
+
+    def __init__(self, values):
+        self.inputs = self
+        self.values = values
+
+
+@pytest.mark.parametrize(
+    ("loss", "seeds", "holds"), [(2.99, 5, True), (2.999, 5, False), (2.9, 4, None), (2.9, 0, None)]
+)
+def test_five_seeds_at_the_trials_values_decide_by_two_standard_errors(chosen, make_row, loss, seeds, holds):
+    rows = [
+        make_row("adamw", 1.0, seed, loss + (seed - 2) / 1000, task=TASK, name="nano", track="declared")
+        for seed in range(seeds)
+    ]
+    others = [
+        make_row("adamw", 1.0, seed, 2.0, task=TASK, name="nano", track="declared", values=1) for seed in range(5, 9)
+    ]
+    of = {row.run_id: Read({"lr": 0.002, "rest.lr": 1.0}) for row in rows}
+    (verdict,) = judged(
+        [ALARM], rows + others, chosen, "adamw-ref", lambda row: of.get(row.run_id, Read({"lr": 0.004}))
+    )
+    assert verdict.seeds == seeds and verdict.holds is holds
+    note = alarm_note(verdict, "adamw-ref")
+    start = {
+        True: "undertuned baseline: 5 seeds",
+        False: "no undertuned baseline: 5 seeds",
+        None: "undertuned baseline?",
+    }
+    assert note.startswith(start[holds])
+    if holds is False:
+        assert verdict.gap == pytest.approx(0.001) and verdict.error == pytest.approx(0.001581 * 0.4**0.5, rel=0.01)
+
+
+def test_without_noise_nothing_is_decided(make_row):
+    rows = [make_row("adamw-ref", 1.0, 0, 3.0, task=TASK, name="nano")]
+    lone = select(rows, TASK.digest, "bf16", "tuned", "adamw-ref", None)
+    tried = [make_row("adamw", 1.0, seed, 2.0, task=TASK, name="nano", track="declared") for seed in range(5)]
+    (verdict,) = judged([ALARM], tried, lone, "adamw-ref", lambda row: Read({"lr": 0.002}))
+    assert verdict == Verdict(ALARM, 5) and verdict.holds is None
