@@ -17,7 +17,7 @@ FLOORS = [
     ["errors", "digest", "spec", "places"],
     ["task", "entry", "record", "mode", "overrides", "index", "verify", "score", "pages", "forecast", "memory",
      "devices", "domains", "timings", "versions", "children", "lint", "plan", "ledger", "tuning", "tuned", "outlook",
-     "forbidden", "starter", "submission"],
+     "forbidden", "starter", "submission", "release"],
     ["model", "roles", "data", "schedule", "linalg", "quantize", "checkpoint", "clock", "machine",
      "transfer", "workers"],
     ["evaluate", "diagnose", "train", "assemble", "facts", "claims", "inventory", "setting", "run", "stepping",

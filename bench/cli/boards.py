@@ -1,4 +1,4 @@
-"""Verbs about what comes of records: score, site."""
+"""Verbs about what comes of records: score, site, release."""
 
 import re
 from pathlib import Path
@@ -76,3 +76,27 @@ def _whole(address: str) -> str:
     if address and not re.fullmatch(r"https?://[^\s\"'<>]+", address):
         raise BenchError(f"--address {address}: no web address", "it starts with https://")
     return address and address.rstrip("/") + "/"
+
+
+@app.command(**example("release 1.0 --why 'the first board of nano'"))
+def release(
+    version: Annotated[str, typer.Argument(help="numbers with dots, rising: 1.0")],
+    why: Annotated[list[str] | None, typer.Option(help="why it is made; a paragraph, and again for another")] = None,
+    check: Annotated[bool, typer.Option("--check", help="make an old one again and compare every byte")] = False,
+    tasks: Annotated[Path, typer.Option(help="folder of tasks")] = Path("tasks"),
+    baselines: Annotated[Path, typer.Option(help="folder of algorithms")] = Path("baselines"),
+    leaderboard: Annotated[Path, typer.Option(help="folder of records, plans and ledgers")] = PUBLISHED,
+) -> None:
+    """Keep what the boards say in a folder that is never rewritten; or --check one, exit 1 where a byte differs."""
+    from bench.pages import rebuild
+    from bench.pages.build import gather
+
+    material, folder = gather([leaderboard / "records"], tasks, baselines, leaderboard), leaderboard / "releases"
+    if not check:
+        print(f"released: {rebuild.release(version, why or [], material, folder)}")
+    elif wrong := rebuild.unlike(version, material, folder):
+        for line in wrong:
+            err.print(f"release {version}: {line}", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1)
+    else:
+        print(f"release {version}: equal byte for byte")
