@@ -14,6 +14,9 @@ from bench.ledger import Study, read_studies
 from bench.pages import charts, views
 from bench.pages.drawing import BUNDLE, Drawn, bundle, bundle_head
 from bench.pages.feed import feed, sitemap
+from bench.pages.others import FUNCTIONS as OTHERS
+from bench.pages.others import other_pages
+from bench.pages.releases import read_releases
 from bench.pages.shell import Page, Sources, render
 from bench.pages.views import BoardView, Material, Refusal
 from bench.places import SOURCES
@@ -46,7 +49,6 @@ def pages(material: Material, sources: Sources, address: str = "") -> dict[str, 
     seen = {record.task for record in material.records}
     by_task = {name: [boards[id(board)] for board in material.boards if board.task == name]
                for name in sorted(material.tasks, key=lambda name: (name not in seen, name))}  # fmt: skip
-    runs = views.runs_by_entry(material)
     wanted = [
         Page("index.html", "index.html", {"by_task": by_task}),
         Page("tasks/index.html", "tasks.html", {"by_task": by_task}),
@@ -54,18 +56,12 @@ def pages(material: Material, sources: Sources, address: str = "") -> dict[str, 
     ]
     for name, task in sorted(material.tasks.items()):
         wanted.append(Page(f"tasks/{name}.html", "task.html", {"name": name, "task": task, "boards": by_task[name]}))
-    for name in material.entry_names:
-        results = [(view, row) for view in boards.values() for row in (view.board.reference, *view.board.rows)
-                   if row.entry == name]  # fmt: skip
-        facts = {"name": name, "entry": material.entries.get(name), "results": results, "runs": runs.get(name, [])}
-        wanted.append(Page(f"entries/{name}.html", "entry.html", facts))
-    for record in material.records:
-        wanted.append(Page(f"runs/{record.run_id}.html", "run.html", {"view": views.run_view(record, material)}))
+    wanted += other_pages(material, list(boards.values()))
     wanted.append(feed(material.records))
     if address:
         wanted.append(sitemap([page.path for page in wanted if page.path.endswith(".html")]))
     found = {f"static/{name}": text for name, text in sources.static.items()}
-    return found | render(wanted, material, sources, FUNCTIONS, address)
+    return found | render(wanted, material, sources, FUNCTIONS | OTHERS, address)
 
 
 def _ladder(view: BoardView, rows: list[Row]) -> Drawn:
@@ -156,7 +152,8 @@ def gather(records: list[Path], tasks: Path, baselines: Path, leaderboard: Path)
     paths = {run_id: path for run_id, (_, _, path) in read.items()}
     children = {run_id: quantized_path(path) for run_id, path in paths.items()}
     quantized = {run_id: read_quantized(child) for run_id, child in children.items() if child.exists()}
-    return Material(definitions, entries, found, boards, logs, refusals, paths, studies, searches, quantized)
+    return Material(definitions, entries, found, boards, logs, refusals, paths, studies, searches, timings,
+                    read_releases(leaderboard / "releases"), quantized)  # fmt: skip
 
 
 def make_boards(

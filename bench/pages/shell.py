@@ -76,7 +76,7 @@ def _environment(sources: Sources) -> Environment:
     env.filters |= {
         "loss": words.loss, "count": words.count, "short": words.short, "plain": words.plain, "speedup": words.speedup,
         "interval": words.interval, "seconds": words.seconds, "size": words.size, "percent": words.percent,
-        "failures": words.failures, "paper_link": words.paper_link, "rung": rung_name,
+        "failures": words.failures, "times": words.times, "paper_link": words.paper_link, "rung": rung_name,
         "bar": marks.bar, "bar_of": marks.bar_of,
     }  # fmt: skip
     env.globals |= {"TRACKS": TRACKS, "SCOPES": SCOPES, "MISSING": words.MISSING}

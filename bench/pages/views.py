@@ -1,7 +1,7 @@
 """From records and boards to what each page shows. Pure functions; words and layout are the templates'."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ from bench.children import Quantized
 from bench.entry import WARMUP, Entry
 from bench.ledger import Study
 from bench.pages import words
+from bench.pages.releases import ReleaseView
 from bench.record import Log, Record, record_path
 from bench.score.board import Board, Row, Rung
 from bench.score.export import board_facts
@@ -17,6 +18,7 @@ from bench.score.search import Search
 from bench.score.speedup import Speedup
 from bench.score.wording import read_beyond_one_pass
 from bench.task import HubText, Task, rung_name
+from bench.timings import Timing
 from bench.verify import Tick, lint_record, lint_siblings
 
 RECORDS = Path("leaderboard/records")  # as a clone's root sees them
@@ -55,6 +57,8 @@ class Material:
     paths: Mapping[str, Path] = field(default_factory=dict)  # of records, by run_id, where not the published one
     studies: Mapping[str, list[Study]] = field(default_factory=dict)  # plans with their ledgers, by task
     searches: Mapping[tuple[str, str, str], list[Search]] = field(default_factory=dict)  # by task, mode and track
+    timings: Mapping[str, list[Timing]] = field(default_factory=dict)  # by task
+    releases: Sequence[ReleaseView] = ()  # the newest first
     quantized: Mapping[str, Quantized] = field(default_factory=dict)  # what rounding did after training, by run_id
 
     @cached_property

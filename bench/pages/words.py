@@ -3,6 +3,7 @@
 import re
 
 from bench.score.board import Rung
+from bench.score.search import Extent
 from bench.score.speedup import Speedup
 
 MISSING = "–"
@@ -89,3 +90,8 @@ def paper_link(paper: str) -> str | None:
     if doi:
         return f"https://doi.org/{doi.group(1)}"
     return paper if re.fullmatch(r"https?://[^\s\"'<>]+", paper) else None
+
+
+def extent(found: Extent | None, unit: str, digits: int) -> str:
+    """Return '2.5 octaves', or '≥ 2.5 octaves' where the sweep ends before it does."""
+    return MISSING if found is None else f"{'≥ ' * found.open}{found.value:.{digits}f} {unit}"

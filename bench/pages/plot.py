@@ -1,0 +1,204 @@
+"""Small charts as SVG text, for pages that are made by the thousand: a millisecond each, where Vega takes a tenth of a
+second. Lines, dots and bands on linear or logarithmic axes, the same bytes each time."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from markupsafe import Markup
+
+from bench.pages.words import short
+
+# The page's style sheet gives each number a colour; the shapes tell them apart without one.
+SHAPES = ("circle", "square", "triangle", "diamond", "cross")
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 460, 52, 12, 14, 40
+SIZE = 3.4  # of a dot, in units of the drawing
+Points = Sequence[tuple[float, float | None]]
+
+
+@dataclass(frozen=True)
+class Axis:
+    title: str
+    log: bool = False
+    ticks: tuple[tuple[float, str], ...] | None = None  # where they are not round numbers
+    zero: bool = False  # the range includes 0
+
+
+@dataclass(frozen=True)
+class Series:
+    """One thing drawn; a value of None is a gap."""
+
+    name: str  # of the legend; an empty one is left out of it
+    points: Points
+    kind: Literal["line", "dashed", "thin", "dots"] = "line"
+    colour: int | None = None  # None: the page's ink
+    dots: bool = False  # at the points of a line
+
+
+@dataclass(frozen=True)
+class Band:
+    """The room between two curves over the same places."""
+
+    name: str
+    low: Points
+    high: Points
+    colour: int | None = None
+
+
+@dataclass(frozen=True)
+class _Scale:
+    low: float
+    high: float
+    log: bool
+    start: float  # in units of the drawing
+    end: float
+
+    def __call__(self, value: float) -> str:
+        low, high, here = (self.low, self.high, value)
+        if self.log:
+            low, high, here = math.log(low), math.log(high), math.log(value)
+        return _number(self.start + (here - low) / (high - low) * (self.end - self.start))
+
+
+def plot(
+    title: str, description: str, x: Axis, y: Axis, drawn: Sequence[Series | Band], number: str, height: int = 250
+) -> Markup:
+    """Return the chart as an element of a page; number makes its ids unique there. Nothing to draw is an empty text."""
+    points = [point for one in drawn for line in _lines(one) for point in line]
+    if not points:
+        return Markup()
+    across = _scale([place for place, _ in points], x, LEFT, WIDTH - RIGHT, 0.0)
+    up = _scale([value for _, value in points], y, height - BOTTOM, TOP, 0.05)
+    parts = [_grid(x, y, across, up, height)]
+    parts += [_band(one, across, up) if isinstance(one, Band) else _series(one, across, up) for one in drawn]
+    head = Markup('<svg xmlns="http://www.w3.org/2000/svg" class="plot" role="img" viewBox="0 0 {} {}" '
+                  'aria-labelledby="{n}-t {n}-d"><title id="{n}-t">{}</title><desc id="{n}-d">{}</desc>')  # fmt: skip
+    return head.format(WIDTH, height, title, description, n=number) + Markup("").join(parts) + Markup("</svg>")
+
+
+def legend(drawn: Sequence[Series | Band]) -> Markup:
+    """Return the names of what is drawn, each with its mark."""
+    items = []
+    for one in drawn:
+        if one.name:
+            mark = _key(one)
+            items.append(Markup('<li><svg class="plot key" viewBox="0 0 28 12" aria-hidden="true">{}</svg>{}</li>')
+                         .format(mark, one.name))  # fmt: skip
+    return Markup('<ul class="legend">{}</ul>').format(Markup("").join(items))
+
+
+def _key(one: Series | Band) -> Markup:
+    if isinstance(one, Band):
+        return Markup('<rect class="band {}" x="1" y="1" width="26" height="10"/>').format(_colour(one.colour))
+    line = Markup('<path class="{} {}" d="M1 6H27"/>').format(one.kind, _colour(one.colour))
+    dot = _dot(14, 6, one.colour) if one.dots or one.kind == "dots" else ""
+    return dot or line if one.kind == "dots" else line + dot  # type: ignore[return-value]
+
+
+def _lines(one: Series | Band) -> list[list[tuple[float, float]]]:
+    """Return the runs of points between gaps."""
+    lines: list[list[tuple[float, float]]] = [[]]
+    for points in (one.low, one.high) if isinstance(one, Band) else (one.points,):
+        for place, value in points:
+            if value is None:
+                lines.append([])
+            else:
+                lines[-1].append((place, value))
+        lines.append([])
+    return [line for line in lines if line]
+
+
+def _scale(values: Sequence[float], axis: Axis, start: float, end: float, room: float) -> _Scale:
+    low, high = min(values), max(values)
+    if axis.zero and not axis.log:
+        low, high = min(low, 0.0), max(high, 0.0)
+    if axis.log:
+        ratio = max(high / low, 1.02) ** max(room, 0.02)
+        return _Scale(low / ratio, high * ratio, True, start, end)
+    span = (high - low) or abs(high) or 1.0
+    bottom = low if axis.zero and low == 0 else low - room * span
+    return _Scale(bottom, high + max(room, 0.005) * span, False, start, end)
+
+
+def _ticks(scale: _Scale, axis: Axis, count: int) -> list[tuple[float, str]]:
+    """Return the places and labels of an axis' ticks, those inside its range."""
+    if axis.ticks is not None:
+        found = list(axis.ticks)
+    elif axis.log:
+        found = [(value, short(value)) for value in _log_ticks(scale.low, scale.high, count)]
+    else:
+        step = _step((scale.high - scale.low) / count)
+        first, last = math.ceil(scale.low / step), math.floor(scale.high / step)
+        found = [(round(i * step, 12), short(round(i * step, 12))) for i in range(first, last + 1)]
+    return [(value, said) for value, said in found if scale.low <= value <= scale.high]
+
+
+def _log_ticks(low: float, high: float, count: int) -> list[float]:
+    """Return decades, or 1, 2 and 5 of each where those are few."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in ((1,), (1, 3), (1, 2, 5), tuple(range(1, 10))):
+        found = [digit * 10.0**power for power in decades for digit in digits]
+        inside = [value for value in found if low <= value <= high]
+        if len(inside) >= min(count, 3):
+            return inside[:: max(1, -(-len(inside) // (2 * count)))]
+    return [low, high]
+
+
+def _step(rough: float) -> float:
+    power = 10.0 ** math.floor(math.log10(rough))
+    return power * next(digit for digit in (1, 2, 5, 10) if digit * power >= rough * 0.999)
+
+
+def _grid(x: Axis, y: Axis, across: _Scale, up: _Scale, height: int) -> Markup:
+    bottom, right = height - BOTTOM, WIDTH - RIGHT
+    parts = []
+    for value, said in _ticks(up, y, 4):
+        parts.append(Markup('<path class="grid" d="M{} {y}H{}"/><text x="{}" y="{y}" dy=".32em" text-anchor="end">{}'
+                            "</text>").format(LEFT, right, LEFT - 6, said, y=up(value)))  # fmt: skip
+    for value, said in _ticks(across, x, 6):
+        parts.append(Markup('<path class="tick" d="M{x} {}v4"/><text x="{x}" y="{}" text-anchor="middle">{}</text>')
+                     .format(bottom, bottom + 16, said, x=across(value)))  # fmt: skip
+    parts.append(Markup('<path class="axis" d="M{} {}H{}"/>').format(LEFT, bottom, right))
+    parts.append(Markup('<text class="name" x="{}" y="{}" text-anchor="end">{}</text>').format(
+        right, height - 6, x.title))  # fmt: skip
+    parts.append(Markup('<text class="name" x="{}" y="9">{}</text>').format(2, y.title))
+    return Markup("").join(parts)
+
+
+def _series(one: Series, across: _Scale, up: _Scale) -> Markup:
+    parts = []
+    for line in _lines(one):
+        if one.kind != "dots" and len(line) > 1:
+            path = "L".join(f"{across(place)} {up(value)}" for place, value in line)
+            parts.append(Markup('<path class="{} {}" d="M{}"/>').format(one.kind, _colour(one.colour), path))
+        if one.kind == "dots" or one.dots or len(line) == 1:
+            parts += [_dot(float(across(place)), float(up(value)), one.colour) for place, value in line]
+    return Markup("").join(parts)
+
+
+def _band(one: Band, across: _Scale, up: _Scale) -> Markup:
+    edges = [f"{across(place)} {up(value)}" for place, value in one.low if value is not None]
+    edges += [f"{across(place)} {up(value)}" for place, value in reversed(one.high) if value is not None]
+    return Markup('<path class="band {}" d="M{}Z"/>').format(_colour(one.colour), "L".join(edges))
+
+
+def _dot(x: float, y: float, colour: int | None) -> Markup:
+    """Return a mark whose shape says which series it is."""
+    shape, s = SHAPES[0 if colour is None else colour % len(SHAPES)], SIZE
+    drawn = {
+        "circle": f"M{_number(x - s)} {_number(y)}a{s} {s} 0 1 0 {2 * s} 0a{s} {s} 0 1 0 {-2 * s} 0",
+        "square": f"M{_number(x - s)} {_number(y - s)}h{2 * s}v{2 * s}h{-2 * s}z",
+        "triangle": f"M{_number(x - s)} {_number(y + s)}h{2 * s}l{-s} {-2 * s}z",
+        "diamond": f"M{_number(x)} {_number(y - s - 1)}l{s + 1} {s + 1}l{-s - 1} {s + 1}l{-s - 1} {-s - 1}z",
+        "cross": f"M{_number(x - s)} {_number(y - s)}l{2 * s} {2 * s}m0 {-2 * s}l{-2 * s} {2 * s}",
+    }[shape]
+    return Markup('<path class="dot {} {}" d="{}"/>').format(shape, _colour(colour), drawn)
+
+
+def _colour(number: int | None) -> str:
+    return "ink" if number is None else f"c{number % 6}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")

@@ -1,0 +1,141 @@
+"""Speedup against size and budget: what is known as tasks grow, and where knowledge ends."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import altair as alt
+
+from bench.pages.charts import COLOURS, SHAPES
+from bench.pages.drawing import INK, Drawn, draw
+from bench.pages.shell import Page
+from bench.pages.views import BoardView, Material
+from bench.pages.words import short
+from bench.score.speedup import Speedup
+from bench.task import Task, rung_name
+
+DRAWN = 6  # entries in one chart; more cannot be told apart
+PANEL, HEIGHT = 560, 260
+
+
+@dataclass(frozen=True)
+class Size:
+    """One task's board, as a place on the scale."""
+
+    task: str
+    parameters: int  # of the blocks
+    view: BoardView
+    budgets: tuple[float, ...]  # at which an entry has a speedup
+    tokens_per_parameter: float  # of the largest of them
+
+    @property
+    def last(self) -> str:
+        return rung_name(self.budgets[-1])
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry at one task's budget."""
+
+    speedup: Speedup | None
+    unstable: bool
+    multi_epoch: bool
+
+
+@dataclass(frozen=True)
+class ScaleView:
+    mode: str
+    track: str
+    sizes: tuple[Size, ...]  # smallest model first
+    rows: Mapping[str, tuple[tuple[Cell, ...], ...]]  # by entry: for each size, for each of its budgets
+    charts: tuple[Drawn, ...]  # one for each size
+    drawn: tuple[str, ...]
+    beyond: str  # where evidence ends, in words
+
+
+def scale_pages(material: Material, boards: Sequence[BoardView]) -> list[Page]:
+    keys = dict.fromkeys((view.board.mode, view.board.track) for view in boards)
+    views = [scale_view(mode, track, material, boards) for mode, track in keys]
+    found = [view for view in views if view is not None]
+    return [Page("scale.html", "scale.html", {"views": found})] if found else []
+
+
+def scale_view(mode: str, track: str, material: Material, boards: Sequence[BoardView]) -> ScaleView | None:
+    """Return all tasks' boards of one mode and track together; None where no entry has a speedup there."""
+    mine = [view for view in boards if (view.board.mode, view.board.track) == (mode, track)]
+    sizes = [_size(view, material.tasks[view.board.task]) for view in mine]
+    kept = sorted((size for size in sizes if size is not None), key=lambda size: (size.parameters, size.task))
+    if not kept:
+        return None
+    entries = list(dict.fromkeys(line.row.entry for size in reversed(kept) for line in size.view.headline))
+    rows = {entry: tuple(_cells(size, entry) for size in kept) for entry in entries}
+    drawn = tuple(leading(kept[-1])[:DRAWN])
+    charts = tuple(scale_chart(size, drawn, f"scale-{mode}-{track}-{size.task}") for size in kept)
+    largest = kept[-1]
+    beyond = (
+        f"No evidence beyond {short(largest.parameters)} block parameters ({largest.task}), and none beyond "
+        + ", ".join(f"{size.last} on {size.task}" for size in kept)
+    )
+    return ScaleView(mode, track, tuple(kept), rows, charts, drawn, beyond)
+
+
+def leading(size: Size) -> list[str]:
+    """Return a task's entries in its board's order, those with speedups, placebos and controls left out."""
+    return [line.row.entry for line in size.view.headline
+            if line.row.speedups and line.row.placebo_of is None]  # fmt: skip
+
+
+def _size(view: BoardView, task: Task) -> Size | None:
+    budgets = sorted({budget for row in view.board.rows for budget in row.speedups})
+    if not budgets:
+        return None
+    parameters = task.matrix_parameters
+    return Size(view.board.task, parameters, view, tuple(budgets), task.tokens(budgets[-1]) / parameters)
+
+
+def _cells(size: Size, entry: str) -> tuple[Cell, ...]:
+    board = size.view.board
+    found = next((row.speedups for row in board.rows if row.entry == entry), {})
+    return tuple(
+        Cell(found.get(budget), budget in board.unstable, budget in board.multi_epoch) for budget in size.budgets
+    )
+
+
+def scale_chart(size: Size, entries: Sequence[str], number: str) -> Drawn:
+    """Return speedups over budgets with their intervals; past the last budget stands that nothing is known."""
+    board = size.view.board
+    points = [
+        {"entry": row.entry, "budget": budget, "speedup": found.figure, "low": found.low or found.figure,
+         "high": found.high or found.figure}
+        for row in board.rows if row.entry in entries for budget, found in sorted(row.speedups.items())
+    ]  # fmt: skip
+    last = size.budgets[-1]
+    ends = [float(str(point[name])) for point in points for name in ("low", "high")]
+    names = " : ".join(f"datum.value == {budget!r} ? '{rung_name(budget)}'" for budget in size.budgets)
+    x = alt.X("budget:Q", title=f"budget on {size.task}",
+              scale=alt.Scale(type="log", domain=[size.budgets[0] / 1.3, last * 2.2], nice=False),
+              axis=alt.Axis(values=list(size.budgets), labelExpr=f"{names} : ''", grid=False))  # fmt: skip
+    up = [min(*ends, 1.0) / 1.05, max(*ends, 1.0) * 1.05]
+    y, low = (alt.Y(f"{name}:Q", title="speedup at equal loss", scale=alt.Scale(type="log", domain=up, nice=False))
+              for name in ("speedup", "low"))  # fmt: skip
+    hue = alt.Color("entry:N", title="entry", sort=list(entries),
+                    scale=alt.Scale(domain=list(entries), range=list(COLOURS[: len(entries)])))  # fmt: skip
+    shape = alt.Shape("entry:N", title="entry", sort=list(entries),
+                      scale=alt.Scale(domain=list(entries), range=list(SHAPES[: len(entries)])))  # fmt: skip
+    base = alt.Chart(alt.Data(values=points))
+    edge = alt.Chart(alt.Data(values=[{"from": last * 1.25, "to": last * 2.2, "said": "no evidence beyond"}]))
+    one = alt.Chart(alt.Data(values=[{"speedup": 1.0}]))
+    layers = [
+        edge.mark_rect(opacity=0.08, color=INK).encode(x=alt.X("from:Q"), x2="to:Q"),
+        edge.mark_text(align="left", dx=6, dy=8, baseline="top", color=INK, opacity=0.8, fontSize=12).encode(
+            x=alt.X("from:Q"), y=alt.value(0), text="said:N"),
+        one.mark_rule(color=INK, strokeDash=[4, 4], opacity=0.6).encode(y=y),
+        base.mark_line(strokeWidth=1.5, opacity=0.7).encode(x=x, y=y, color=hue),
+        base.mark_rule(strokeWidth=1.5, opacity=0.5).encode(x=x, y=low, y2="high:Q", color=hue),
+        base.mark_point(filled=True, size=70, opacity=1).encode(
+            x=x, y=y, color=hue, shape=shape,
+            tooltip=[alt.Tooltip("entry:N"), alt.Tooltip("budget:Q"), *(alt.Tooltip(f"{name}:Q", format=".2f")
+                     for name in ("speedup", "low", "high"))]),
+    ]  # fmt: skip
+    told = f"{len(entries)} entries on {size.task} at {', '.join(rung_name(budget) for budget in size.budgets)}."
+    chart = alt.layer(*layers).properties(width=PANEL, height=HEIGHT)
+    return draw(chart, f"Speedup over budgets: {size.view.name}", told, number)
