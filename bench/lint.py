@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.children import is_downstream, is_quantized, read_downstream, read_quantized
-from bench.entry import Entry
+from bench.entry import Entry, Facts
 from bench.errors import BenchError
 from bench.forbidden import refuse
 from bench.ledger import read_ledger
 from bench.plan import read_plan
 from bench.record import read_log, read_record
-from bench.spec import read_text
+from bench.spec import read_text, read_toml
 from bench.task import read_task, rung_name
 from bench.timings import read_timing
 from bench.versions import NAME, check_record, check_task, pins_of_record, pins_of_task, read_pins
@@ -74,7 +74,7 @@ def _lint_file(path: Path) -> str | None:
 
 def _check_variants(entry: Entry) -> None:
     """Refuse a third variant of an algorithm that would be ranked: a board of many tries is a lottery."""
-    ranked = sorted(toml.stem for toml in entry.path.parent.glob("*.toml") if not Entry(toml).facts.control)
+    ranked = sorted(toml.stem for toml in entry.path.parent.glob("*.toml") if not read_toml(toml, Facts).control)
     if len(ranked) > VARIANTS and entry.name in ranked:
         raise BenchError(
             f"{entry.path.parent}: {len(ranked)} variants would be ranked, at most {VARIANTS} are: {', '.join(ranked)}",
