@@ -1,7 +1,7 @@
 """What an entry is given: the parameters by part, and the facts of the run. No entry needs a parameter's name."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch.nn import Module, Parameter
@@ -21,6 +21,7 @@ class Matrix:
     part: str  # "q_proj", "down_proj", ...: for looking at, not for deciding by
     residual: Literal["in", "out"]  # the side that is the residual stream
     blocks: tuple[int, ...]  # rows of each matrix in a weight that is several side by side; one where it is one
+    heads: tuple[int, ...] = ()  # of each block: attention heads whose queries or keys its rows make; 0 for others
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +82,13 @@ def roles_of(model: Module) -> Roles:
         layer = next(int(piece) for piece in name.split(".") if piece.isdigit())
         residual: Literal["in", "out"] = "out" if part in WRITERS else "in"
         count = FUSED.get(part, 1)
-        hidden.append(Matrix(weight, layer, part, residual, (weight.shape[0] // count,) * count))
+        blocks = (weight.shape[0] // count,) * count
+        hidden.append(Matrix(weight, layer, part, residual, blocks, _heads(part, model.config)))
     heads = () if head is embedding else (head,)
     return Roles(tuple(hidden), tuple(tables), heads, tuple(vectors))
+
+
+def _heads(part: str, config: Any) -> tuple[int, ...]:
+    queries: int = config.num_attention_heads
+    keys: int = getattr(config, "num_key_value_heads", None) or queries
+    return {"q_proj": (queries,), "k_proj": (keys,), "c_attn": (queries, keys, 0)}.get(part, (0,))
