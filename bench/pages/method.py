@@ -13,7 +13,7 @@ import bench
 import bench.score
 from bench import children, record, tuning
 from bench.pages.shell import Page
-from bench.score import cost, curve, ladder, pairs, placebo, power, rows, search, speedup, statistics, versus
+from bench.score import alarm, cost, curve, ladder, pairs, placebo, power, rows, search, speedup, statistics, versus
 
 ROOT = Path(bench.__file__).parents[1]
 FIELD = re.compile(r"\s*(\w+): [^#]*#\s*(.+)")  # of a dataclass, with what it means behind it
@@ -45,7 +45,7 @@ CHAPTERS: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = (
     ("How hard it was to tune", (
         ("Trials", tuning.tune), ("Their cost", search.spent), ("Best after k trials", search.best_after_k),
         ("Learning-rate tolerance", search.tolerance), ("Learning-rate sensitivity", search.sensitivity),
-        ("Undertuned baseline", search.undertuned),
+        ("Undertuned baseline", alarm.undertuned),
     )),
     ("What a record holds", (
         ("Record", record.Record), ("Inputs", record.Inputs), ("Facts", record.Facts), ("Machine", record.Machine),
