@@ -2,9 +2,9 @@
 
     Y <- X X^T / ||X X^T||_F;  Z <- I;   Y <- beta Y (3 I - Z Y),  Z <- beta (3 I - Z Y) Z        X (m, n), m <= n
 
-For beta = 1/2 (Higham) Z tends to the inverse square root of the first Y. An eigenvalue y of it is multiplied by 9/4 in
-a step as long as it is small, so that after so many steps those above about (4/9)^steps are whitened, and a singular
-value never exceeds 1. A beta above 1/2 has no fixed point of singular value 1. SWAN's: arXiv:2412.13148, Algorithm 2.
+For beta = 1/2 (Higham) Z tends to the inverse square root of the first Y. A small singular value grows by 3/2 a step,
+so that ten steps whiten those above a fiftieth of the largest or so, and none ever exceeds 1. A beta above 1/2 has no
+fixed point of singular value 1. SWAN's: arXiv:2412.13148, Algorithm 2.
 """
 
 import torch

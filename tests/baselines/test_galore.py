@@ -39,14 +39,14 @@ def built(entry, shape, dtype=torch.float64, **values):
 
 
 @pytest.fixture
-def signed(monkeypatch):
-    """Give the library's singular vectors the signs of ours, their largest entry positive."""
-    unsigned = GaLoreProjector.get_orthogonal_matrix
+def decomposed_alike(monkeypatch):
+    """Let the library decompose in float64, as we do, and give its singular vectors the signs of ours."""
 
     def found(self, weights, projection_type, from_random_matrix=False):
-        vectors = unsigned(self, weights, projection_type, from_random_matrix)
-        along = 1 if projection_type == "right" else 0
-        return vectors * vectors.gather(along, vectors.abs().argmax(dim=along, keepdim=True)).sign()
+        u, _, vh = torch.linalg.svd(weights.double(), full_matrices=False)
+        vectors = (vh.mT if projection_type == "right" else u)[:, : self.rank].to(weights.dtype)
+        signed = vectors * vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True)).sign()
+        return signed.mT if projection_type == "right" else signed
 
     monkeypatch.setattr(GaLoreProjector, "get_orthogonal_matrix", found)
 
@@ -60,16 +60,16 @@ def of_pytorch_optimizer(entry, weights, **settings):
 
 
 @every_entry
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_its_steps_are_those_of_pytorch_optimizer_s(entry, dtype, signed):
-    """Theirs decomposes in fp32 whatever the gradients are, and Adam's first steps are steep where R is near 0."""
+@pytest.mark.parametrize("dtype, bound", [(torch.float32, 1e-4), (torch.float64, 1e-10)])
+def test_its_steps_are_those_of_pytorch_optimizer_s(entry, dtype, bound, decomposed_alike):
+    """With its own decomposition in fp32 they are 1.4e-4 apart: Adam's first steps are steep where R is near 0."""
     gradients = gradients_of(MATRICES)
     theirs = of_library(lambda weights: of_pytorch_optimizer(entry, weights), gradients, dtype)
-    assert furthest_apart(of_entry(entry, PLAIN, gradients, dtype), theirs) < 5e-4
+    assert furthest_apart(of_entry(entry, PLAIN, gradients, dtype), theirs) < bound
 
 
 @every_entry
-def test_its_decay_differs_from_pytorch_optimizer_s_by_the_square_of_the_rate(entry, signed):
+def test_its_decay_differs_from_pytorch_optimizer_s_by_the_square_of_the_rate(entry, decomposed_alike):
     """Theirs comes after the step: (1 - a) (W - lr U); ours before it: (1 - a) W - lr U, where a = lr weight_decay."""
     gradients, decay = gradients_of([SQUARE], steps=1), 1e-2 * 0.1
     mine = of_entry(entry, {**PLAIN, "weight_decay": 0.1}, gradients, torch.float64)
