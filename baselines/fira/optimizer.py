@@ -1,8 +1,8 @@
 """Fira: GaLore, with the rest of the gradient added at Adam's size. Chen et al. 2024, arXiv:2410.01623, Algorithm 1.
 
-    P, R, M, V as GaLore's (bench.linalg.low_rank_adam)     W, G, S (m, n), m <= n; P (m, r); R, u (r, n)
+    P, R, M, V as GaLore's (bench.linalg.low_rank_adam)     W, G, S (m, n), m < n; P (m, r); R, u (r, n)
     u <- M / (sqrt(V) + eps)
-    phi_j <- ||u_j|| / (||R_j|| + 1e-8)                     one factor a column
+    phi_j <- ||u_j|| / (||R_j|| + 1e-8)                     one factor a column; where m >= n, a row
     S <- (G - share P R) diag(phi)                          share: 1 in the paper, alpha in its code
     S <- S min(1, limit s / ||S||);  s <- ||S||             a norm grows by at most limit in a step; s is inf at first
     W <- (1 - lr weight_decay) W
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from bench.linalg.low_rank_adam import LowRankAdam, adam
+from bench.linalg.low_rank_adam import LowRankAdam, factors
 from bench.roles import Roles, Run
 
 EPS = 1e-8  # the released code's, of phi and of s
@@ -52,16 +52,16 @@ class Fira(LowRankAdam):
         return {**super().begin(gradients, group), "residual_norm": unlimited}
 
     def update(self, gradients: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
-        projected = self.projected(gradients, state, group)
-        direction, correction = adam(projected, state, group)
+        low, direction, correction = self.direction(gradients, state, group)
+        along = -1 if gradients.shape[-2] >= gradients.shape[-1] else -2
+        phi = direction.norm(dim=along, keepdim=True) / (low.norm(dim=along, keepdim=True) + EPS)
         share = group["alpha"] if group["residual"] == "code" else 1.0
-        residual = torch.baddbmm(gradients, state["basis"], projected, alpha=-share)
-        residual *= direction.norm(dim=-2, keepdim=True) / (projected.norm(dim=-2, keepdim=True) + EPS)
-        norm = residual.norm(dim=(-2, -1), keepdim=True)
+        residual = torch.baddbmm(gradients, *factors(low, state["basis"]), alpha=-share)
+        norm = (residual.norm(dim=along, keepdim=True) * phi).norm(dim=(-2, -1), keepdim=True)
         excess = (norm / (state["residual_norm"] + EPS) / group["limit"]).clamp(min=1.0)
         state["residual_norm"] = norm / excess
-        update = torch.baddbmm(residual.div_(excess), state["basis"], direction, alpha=group["alpha"])
-        return update.mul_(correction)
+        residual *= phi * (correction / excess)
+        return residual.baddbmm_(*factors(direction, state["basis"]), alpha=group["alpha"] * correction)
 
 
 def build(roles: Roles, hp: Hyperparameters, run: Run) -> Optimizer:

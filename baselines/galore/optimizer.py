@@ -1,12 +1,12 @@
 """GaLore: Adam on gradients projected to low rank. Zhao et al. 2024, arXiv:2403.03507, Algorithm 2.
 
     every subspace_frequency steps: P <- the r leading singular vectors of G
-    R <- P^T G                                      W, G (m, n), m <= n; P (m, r); R, M, V (r, n)
+    R <- P^T G                                      W, G (m, n), m < n; P (m, r); R, M, V (r, n)
     M <- beta1 M + (1 - beta1) R                    V <- beta2 V + (1 - beta2) R^2
     W <- (1 - lr weight_decay) W
     W <- W - lr scale sqrt(1 - beta2^t) / (1 - beta1^t) P [M / (sqrt(V) + eps)]
 
-The shorter side is projected (bench.linalg.low_rank_adam, where the rest of the rule is). The moments are not rotated
+The shorter side is projected; where m >= n, R is G P (bench.linalg.low_rank_adam). The moments are not rotated
 when P changes. Between two changes a weight moves in the span of P only. The hidden matrices only, block by block.
 State, fp32: 4 (r m + 2 r n) / mn bytes a parameter, 3 for a square matrix at a rank of 1/4; Adam's are 8.
 """
@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from bench.linalg.low_rank_adam import LowRankAdam, adam
+from bench.linalg.low_rank_adam import LowRankAdam, factors
 from bench.roles import Roles, Run
 
 
@@ -39,8 +39,9 @@ class Hyperparameters:
 
 class GaLore(LowRankAdam):
     def update(self, gradients: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
-        direction, correction = adam(self.projected(gradients, state, group), state, group)
-        return (state["basis"] @ direction).mul_(group["scale"] * correction)
+        _, direction, correction = self.direction(gradients, state, group)
+        left, right = factors(direction.mul_(group["scale"] * correction), state["basis"])
+        return left @ right
 
 
 def build(roles: Roles, hp: Hyperparameters, run: Run) -> Optimizer:

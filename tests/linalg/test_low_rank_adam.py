@@ -5,15 +5,16 @@ import pytest
 import torch
 from open_loop import SQUARE, TALL, WIDE, displacements, gradients_of, roles_with, weights_of
 
-from bench.linalg.low_rank_adam import LowRankAdam, adam, leading_vectors
+from bench.linalg.low_rank_adam import LowRankAdam, factors, leading_vectors
 
 SETTINGS = {"lr": 1.0, "rank": 0.5, "subspace_frequency": 4, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8}
 
 
 class Projected(LowRankAdam):
     def update(self, gradients, state, group):
-        direction, correction = adam(self.projected(gradients, state, group), state, group)
-        return correction * state["basis"] @ direction
+        _, direction, correction = self.direction(gradients, state, group)
+        left, right = factors(direction, state["basis"])
+        return correction * left @ right
 
 
 def steep(k: int, m: int, n: int, decades: float) -> torch.Tensor:
