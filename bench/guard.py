@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -39,7 +40,8 @@ class Code:
 
     def check(self) -> None:
         """Raise Tampered where one was replaced, and put all back: the next run of this process needs them."""
-        changed = [(owner, name, was) for owner, name, was in self.held if vars(owner).get(name) is not was]
+        now = ((owner, name, was, vars(owner).get(name)) for owner, name, was in self.held)
+        changed = [(owner, name, was) for owner, name, was, new in now if new is not was and not _is_compiler_s(new)]
         for owner, name, was in changed:
             setattr(owner, name, was)
         if changed:
@@ -54,6 +56,12 @@ def code() -> Code:
     owners += [module for name, module in sorted(sys.modules.items()) if name.partition(".")[0] == "bench" and module]
     owners += [value for owner in owners[-200:] for value in vars(owner).values() if _is_harness_class(owner, value)]
     return Code(tuple((o, name, value) for o in owners for name, value in list(vars(o).items()) if callable(value)))
+
+
+def _is_compiler_s(function: Any) -> bool:
+    """Return whether torch.compile put it there: it wraps nn.Module.__init__ at its first graph."""
+    file = getattr(getattr(function, "__code__", None), "co_filename", "")
+    return file.startswith(str(Path(torch.__file__).parent / "_dynamo"))
 
 
 def _is_harness_class(owner: Any, value: Any) -> bool:
@@ -85,6 +93,16 @@ class Guard:
         if _switches() != self._switches:
             raise Tampered("the step changed how everybody computes")
 
+    def explained(self, error: Exception) -> Exception:
+        """Return what made a run fail: the error, or replaced code; whatever was replaced is put back."""
+        torch.set_grad_enabled(self._switches[0])
+        torch.set_default_dtype(self._switches[1])
+        try:
+            self._code.check()
+        except Tampered as found:
+            return error if isinstance(error, Tampered) else found
+        return error
+
     def check(self) -> None:
         """Raise Tampered where something that stays as it is over a run did not."""
         self._code.check()
@@ -106,7 +124,7 @@ def _generators() -> tuple[Any, ...]:
     return torch.get_rng_state().numpy().tobytes(), random.getstate(), legacy[1].tobytes(), *legacy[2:]
 
 
-def _switches() -> tuple[object, ...]:
+def _switches() -> tuple[Any, ...]:
     return (
         torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads(),
         torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision(),

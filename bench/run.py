@@ -230,7 +230,7 @@ def attempt(
     except Exception as error:
         if not isinstance(error, Diverged):
             (folder / "crash.txt").write_text(traceback.format_exc())
-        return *classify(error), None
+        return *classify(guard.explained(error)), None
     return *ending(final, progress), final
 
 

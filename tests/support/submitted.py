@@ -56,11 +56,12 @@ def cloned(root: Path, name: str = "small") -> Path:
     steps = {rung: task.steps(rung) for rung in task.budget.rungs}
     trials = write_trials(ledger_path(board / "ledgers", plan), plan, bowl(), steps=steps)
     tuned = state_of(plan, steps, trials).tuned
+    cost = Cost(trials=len(trials), charged_tokens=0.0, train_seconds=0.0)
+    values = {"bf16": {f"{rung:g}x": values for rung, values in sorted(tuned.items())}}
     write_tuned(
         tuned_path(yardstick.path, name, "adamw-ref"),
-        Tuned(plan=plan.digest, ledger=trials[-1].digest, cost=Cost(trials=len(trials), charged_tokens=0.0, train_seconds=0.0),
-              tuned={"bf16": {f"{rung:g}x": values for rung, values in sorted(tuned.items())}}, transfer={}),
-    )  # fmt: skip
+        Tuned(plan=plan.digest, ledger=trials[-1].digest, cost=cost, tuned=values, transfer={}),
+    )
     return task_path
 
 
