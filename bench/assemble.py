@@ -13,7 +13,17 @@ from torch import Tensor
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from bench.claims import DECAY, build_entry, build_rest, claimed, entry_seed, evaluation_weights, without_decay
+from bench.claims import (
+    DECAY,
+    build_entry,
+    build_rest,
+    claimed,
+    entry_seed,
+    evaluation_weights,
+    fresh_seed,
+    wants_probe,
+    without_decay,
+)
 from bench.data.sequences import Sequences
 from bench.data.shards import TokenSet
 from bench.data.tokens import prepare
@@ -23,6 +33,7 @@ from bench.errors import BenchError
 from bench.evaluate.loss import evaluate
 from bench.mode import Mode, read_mode
 from bench.model import build_model, sequence_losses, weights_digest
+from bench.probe import Means
 from bench.quantize.linear import convert, enable, reset_counts
 from bench.record import Inputs, Machine, Track
 from bench.roles import Roles, Run, roles_of
@@ -33,9 +44,9 @@ from bench.transfer import Rescaled
 from bench.workers import ALONE, Workers, owners
 
 HARNESS = (
-    "assemble.py", "claims.py", "data/corpus.py", "data/encoding.py", "data/sequences.py", "data/shards.py",
+    "along.py", "assemble.py", "claims.py", "data/corpus.py", "data/encoding.py", "data/sequences.py", "data/shards.py",
     "data/synthetic.py", "data/tokens.py", "evaluate/final.py", "evaluate/loss.py", "machine.py", "model.py",
-    "roles.py", "schedule.py", "train.py", "transfer.py", "workers.py",
+    "probe.py", "roles.py", "schedule.py", "train.py", "transfer.py", "workers.py",
 )  # fmt: skip
 
 
@@ -149,7 +160,7 @@ def assemble(request: Request, data_folder: Path, hardware: Hardware, stop_after
     steps = task.steps(request.budget)
     initial = weights_digest(model)
     generator = torch.Generator(device).manual_seed(entry_seed(request.seed))
-    run = Run(steps, steps * training.batch_tokens, training.batch_tokens, device, generator)
+    run = Run(steps, steps * training.batch_tokens, training.batch_tokens, device, generator, training.batch_sequences)
     values = without_decay(request.values) if request.transfer else request.values
     entry_optimizers = build_entry(request.entry, values, roles, run)
     if weights_digest(model) != initial:
@@ -162,15 +173,30 @@ def assemble(request: Request, data_folder: Path, hardware: Hardware, stop_after
 
     rescaled = rescaling(request, entry_optimizers, roles) if request.transfer else None
 
-    def batch_at(step: int) -> Tensor:
-        count = training.batch_sequences
-        return torch.from_numpy(train_set.shuffled(request.seed, step * count, count))
+    def batch_at(first: int, count: int) -> Tensor:
+        return torch.from_numpy(train_set.shuffled(request.seed, first, count))
+
+    def fresh_at(first: int, count: int) -> Tensor:
+        return torch.from_numpy(train_set.shuffled(fresh_seed(request.seed), first, count))
 
     def curve_loss() -> float:
         with other_weights():
             first = select[: task.evaluation.curve_sequences]
             return float(evaluate(losses_of, first, task.evaluation.batch_sequences, device, workers).mean())
 
+    clip = training.clip if request.entry.facts.clip else None
+    means = Means(
+        model=model,
+        losses_of=losses_of,
+        weights=roles.all,
+        micro_batch=micro_batch,
+        clip=clip,
+        device=device,
+        workers=workers,
+        seed=request.seed,
+        fresh_at=fresh_at,
+        rounds=mode.quantizes,
+    )
     parts = Parts(
         parameters=roles.by_name,
         optimizers=optimizers,
@@ -182,13 +208,15 @@ def assemble(request: Request, data_folder: Path, hardware: Hardware, stop_after
         workers=workers,
         owned=owned,
         around_step=rescaled.step if rescaled else nullcontext,
+        probe=means if wants_probe(optimizers) else None,
     )
     warmup, schedule = float(request.values[WARMUP]), request.entry.facts.schedule
     course = Course(
         steps=steps,
         batch_tokens=training.batch_tokens,
+        context=training.context,
         micro_batch=micro_batch,
-        clip=training.clip if request.entry.facts.clip else None,
+        clip=clip,
         multiplier=lambda seen: multiplier(
             seen, training.batch_tokens, run.tokens, warmup, schedule.kind, schedule.shape
         ),

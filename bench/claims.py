@@ -1,6 +1,6 @@
 """Who trains what: an entry's optimizers, checked against what it says it claims, and AdamW for the rest."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from torch.optim import AdamW, Optimizer
 from bench.digest import digest_of
 from bench.entry import Entry, Value
 from bench.errors import BenchError
-from bench.roles import Roles, Run
+from bench.roles import Controller, Roles, Run
 from bench.task import Rest
 
 DECAY = "weight_decay"  # an entry's name for decoupled decay: the transfer track turns it off and decays by itself
@@ -24,6 +24,15 @@ def without_decay(values: dict[str, Value]) -> dict[str, Value]:
 def entry_seed(seed: int) -> int:
     """Return the seed of an entry's own generator: not the run's, whose stream drew the initial weights."""
     return int(digest_of(["entry", seed])[:15], 16)
+
+
+def fresh_seed(seed: int) -> int:
+    """Return the seed of the order in which a probe draws fresh sequences: not the batches' order."""
+    return int(digest_of(["fresh", seed])[:15], 16)
+
+
+def wants_probe(optimizers: Iterable[Optimizer]) -> bool:
+    return any(getattr(optimizer, "wants_probe", False) for optimizer in optimizers)
 
 
 @contextmanager
@@ -51,15 +60,24 @@ def evaluation_weights(
 
 def build_entry(entry: Entry, values: dict[str, Value], roles: Roles, run: Run) -> list[Optimizer]:
     """Return the entry's optimizers, checked against its scope."""
-    hyperparameters = entry.hyperparameters(values)
+    entry.hyperparameters(values)  # refused before anything is built
     _check_parameters(entry, roles)
     try:
-        built = entry.module().build(roles, hyperparameters, run)
+        built = entry.build(values, roles, run)
+    except BenchError:
+        raise
     except Exception as error:
         raise BenchError(f"{entry.source}: build() raised {type(error).__name__}: {error}") from error
     optimizers = list(built) if isinstance(built, list | tuple) else [built]
     if not all(isinstance(optimizer, Optimizer) for optimizer in optimizers):
         raise BenchError(f"{entry.source}: build() must return torch optimizers, got {type(built).__name__}")
+    controllers = [optimizer for optimizer in optimizers if isinstance(optimizer, Controller)]
+    if len(controllers) > 1 or bool(controllers) != entry.facts.controls_batch:
+        raise BenchError(
+            f"{entry.path}: controls_batch is {str(entry.facts.controls_batch).lower()}, but {len(controllers)} of the "
+            "optimizers that build() returns have next_batch_sequences()",
+            "one of them has it where controls_batch = true, and else none",
+        )
     claims, scope = set(claimed(optimizers, roles, entry.source)), entry.facts.scope
     fits = {"full": claims == set(roles.all), "hidden": claims == set(roles.matrices)}
     if not fits.get(scope, True):

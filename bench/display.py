@@ -27,15 +27,15 @@ def watch_run(title: str, console: Console) -> Iterator[Watch]:
                TimeRemainingColumn(compact=True))  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bar:
         row = bar.add_task(title, total=None, facts="preparing")
-        start: list[tuple[float, int]] = []  # of this sitting: a resumed run's first steps were made before
+        start: list[tuple[float, int]] = []  # of this sitting: a resumed run's first tokens were seen before
 
         def progress(now: Course, steps: int, batch_tokens: int) -> None:
             if not start:
-                start.append((time.monotonic(), now.step))
-            elapsed, done = time.monotonic() - start[0][0], now.step - start[0][1]
-            rate = f"{done * batch_tokens / elapsed:,.0f} tokens/s" if elapsed and done else ""
-            facts = f"{now.step * batch_tokens:,} tokens  loss {now.losses[-1]:.3f}  {rate}"
-            bar.update(row, total=steps, completed=now.step, facts=facts)
+                start.append((time.monotonic(), now.tokens))
+            elapsed, done = time.monotonic() - start[0][0], now.tokens - start[0][1]
+            rate = f"{done / elapsed:,.0f} tokens/s" if elapsed and done else ""
+            facts = f"{now.tokens:,} tokens  loss {now.losses[-1]:.3f}  {rate}"
+            bar.update(row, total=steps * batch_tokens, completed=now.tokens, facts=facts)
 
         yield Watch(say=say, progress=progress)
 

@@ -51,11 +51,19 @@ class Schedule(Spec):
         return self
 
 
+class Wraps(Spec):
+    """The entry that an entry wraps."""
+
+    entry: str  # its TOML, beside this one or by the way from here: "../adamw/adamw.toml"
+
+
 class Facts(Spec):
     """The TOML of an entry."""
 
     title: str
-    family: Literal["element-wise", "orthogonalized", "Kronecker", "rotated", "low-rank", "stateless", "control"]
+    family: Literal[
+        "element-wise", "orthogonalized", "Kronecker", "rotated", "low-rank", "stateless", "controller", "control"
+    ]  # fmt: skip
     paper: str  # arXiv id or address
     authors: tuple[str, ...]
     scope: Literal["full", "hidden", "mixed"]  # full: claims all parameters; hidden: the blocks' matrices only
@@ -64,6 +72,8 @@ class Facts(Spec):
     transfer: bool = True  # false: the method sets its own step size
     transfer_reason: str | None = None
     coupled: bool = False  # the step of one parameter depends on others': not shared out over ranks
+    controls_batch: bool = False  # chooses how large the next batch is: has a token order of its own
+    wraps: Wraps | None = None  # an entry whose values stand with its own; it is built first, and handed to build()
     schedule: Schedule
     fixed: dict[str, Value] = Field(default_factory=dict)
     search: dict[str, Range] = Field(default_factory=dict)
@@ -94,8 +104,10 @@ class Entry:
         self.name = path.stem
         self.facts = read_toml(path, Facts)
         self.source = path.parent / "optimizer.py"
+        self.wrapped = self._wrapped()
         declared = {name: dimension.default for name, dimension in self.facts.search.items()}
         self.defaults: dict[str, Value] = {
+            **(self.wrapped.defaults if self.wrapped else {}),
             **self.facts.fixed,
             **declared,
             WARMUP: self.facts.schedule.warmup_fraction,
@@ -113,7 +125,31 @@ class Entry:
         facts["schedule"].pop(WARMUP)  # a value, recorded with the values
         if not self.facts.schedule.shape:
             facts["schedule"].pop("shape")
-        return digest_of({"source": digest_of_sources(self.sources), "facts": facts, "libraries": self.libraries})
+        inner = {"wraps": self.wrapped.digest} if self.wrapped else {}
+        return digest_of(
+            {"source": digest_of_sources(self.sources), "facts": facts, "libraries": self.libraries, **inner}
+        )
+
+    def _wrapped(self) -> "Entry | None":
+        if self.facts.wraps is None:
+            return None
+        path = self.path.parent / self.facts.wraps.entry
+        if not path.is_file():
+            near = did_you_mean(self.facts.wraps.entry, (f"../{e.parent.name}/{e.name}" for e in _around(self.path)))
+            raise BenchError(
+                f"{self.path}: wraps.entry: there is no entry {self.facts.wraps.entry}{near}",
+                'name its TOML by the way from this one, as in "../<algorithm>/<entry>.toml"',
+            )
+        facts = read_toml(path, Facts)
+        inner = None if facts.wraps or facts.controls_batch else Entry(path)
+        if inner is None or inner.swaps_weights:
+            raise BenchError(
+                f"{self.path}: wraps.entry: {path.stem} cannot be wrapped",
+                "an entry that wraps, chooses its batch, or evaluates at other weights is no other's part",
+            )
+        if inner.facts.coupled and not self.facts.coupled:
+            raise BenchError(f"{self.path}: wraps {inner.name}, which is coupled", "then coupled = true here too")
+        return inner
 
     @property
     def sources(self) -> dict[str, Path]:
@@ -160,7 +196,12 @@ class Entry:
         for wanted in ("Hyperparameters", "build"):
             if wanted not in names:
                 raise BenchError(f"{self.source}: defines no {wanted}", "CONTRIBUTING.md shows an entry's two parts")
+        self.swaps_weights = "evaluation_weights" in names
         fields = _fields(next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Hyperparameters"))
+        inner = self.wrapped.annotations if self.wrapped else {}
+        for name in sorted(set(fields) & set(inner)):
+            raise BenchError(f"{self.source}: {name} is a hyperparameter of what it wraps too", "give it another name")
+        fields = {**inner, **fields}
         given = set(self.defaults) - {WARMUP}
         for name in sorted(set(fields) - given):
             near = did_you_mean(name, given - set(fields))
@@ -190,9 +231,18 @@ class Entry:
             raise BenchError(f"{self.source}: cannot be imported: {type(error).__name__}: {error}") from None
         return module
 
+    def build(self, values: dict[str, Value], roles: Any, run: Any) -> Any:
+        """Return what optimizer.py builds; a wrapper's build() is given the wrapped optimizers as well."""
+        hyperparameters = self.hyperparameters(values)
+        if self.wrapped is None:
+            return self.module().build(roles, hyperparameters, run)
+        built = self.wrapped.build({name: values[name] for name in self.wrapped.defaults}, roles, run)
+        return self.module().build(roles, hyperparameters, run, list(built) if isinstance(built, list) else [built])
+
     def hyperparameters(self, values: dict[str, Value]) -> Any:
         """Return the frozen dataclass that build() takes."""
-        given = {name: value for name, value in values.items() if name != WARMUP}
+        wrapped = self.wrapped.annotations if self.wrapped else {}
+        given = {name: value for name, value in values.items() if name != WARMUP and name not in wrapped}
         try:
             return self.module().Hyperparameters(**given)
         except (TypeError, ValueError) as error:
@@ -219,6 +269,11 @@ def _imports(source: Path) -> set[str]:
             listed = node.module == "bench.linalg"
             found |= {f"bench.linalg.{alias.name}" for alias in node.names} if listed else {node.module}
     return found
+
+
+def _around(path: Path) -> list[Path]:
+    """Return the TOMLs of the algorithms beside an entry's own."""
+    return sorted(path.parent.parent.glob("*/*.toml"))
 
 
 def _version(name: str) -> str:

@@ -23,7 +23,7 @@ LONGEST_COLUMN = 8_192  # per-step values kept in a log
 
 def measured(assembly: Assembly, progress: Progress, final: Final | None, workers: Workers) -> dict[str, Any]:
     """Return the measured part of a record; workers are the ranks that measure it together."""
-    tokens = progress.step * assembly.course.batch_tokens
+    tokens = progress.tokens
     facts = protocol_facts(assembly, progress, workers)
     if assembly.mode.quantizes:
         facts["quantization"] = final.quantization if final else layer_facts(assembly.model)
@@ -50,6 +50,7 @@ def measured(assembly: Assembly, progress: Progress, final: Final | None, worker
             "train_seconds": round(progress.train_seconds, 3),
             "step_seconds": round(statistics.median(laps), 6) if laps else None,
             "peak_memory_bytes": progress.peak_memory_bytes,
+            **_probe_cost(progress),
         },
     }
 
@@ -106,14 +107,49 @@ def protocol_facts(assembly: Assembly, progress: Progress, workers: Workers) -> 
         "clip": clip,
         "clip_rate": None if clip is None or not progress.norms else _share_above(progress.norms, clip),
         "update_rms": _mean_update_rms(progress),
-        "passes": 1.0,
-        "epochs": round(progress.step * assembly.course.batch_tokens / assembly.text_tokens, 4),
+        "passes": 1.0 + extra_passes(assembly.course, progress),
+        "epochs": round(progress.tokens / assembly.text_tokens, 4),
         "validation": digest_of([assembly.tokens[half].digest for half in ("select", "score")]),
+        **_probed(assembly, progress),
     }
 
 
 def _last_multiplier(course: Course, progress: Progress) -> float | None:
-    return course.multiplier((progress.step - 1) * course.batch_tokens) if progress.step else None
+    return course.multiplier(progress.last_seen) if progress.step else None
+
+
+def extra_passes(course: Course, progress: Progress) -> float:
+    """Return the passes of a probe's calls per token of the run; a fresh token's first is no extra one."""
+    if not progress.probe or not progress.tokens:
+        return 0.0
+    charged: int = sum(calls["token_thirds"] for calls in progress.probe["calls"].values())
+    fresh: int = 3 * progress.probe["fresh"] * course.context
+    return (charged - fresh) / (3 * progress.tokens)
+
+
+def _probed(assembly: Assembly, progress: Progress) -> dict[str, Any]:
+    """Return the facts of a run whose entry has a probe, or chooses its batches; nothing of others."""
+    facts: dict[str, Any] = {}
+    context = assembly.course.context
+    if progress.probe:
+        facts["probe"] = {
+            "calls": {kind: calls["calls"] for kind, calls in progress.probe["calls"].items()},
+            "fresh_tokens": progress.probe["fresh"] * context,
+            "way": progress.probe["way"],
+        }
+    if assembly.parts.controller and progress.batches:
+        sizes = [progress.batches[0], progress.batches[-1], max(progress.batches)]
+        facts["batches"] = dict(zip(("first", "last", "largest"), (size * context for size in sizes), strict=True))
+    return facts
+
+
+def _probe_cost(progress: Progress) -> dict[str, Any]:
+    calls = progress.probe.get("calls", {})
+    cost = {
+        kind: {"seconds": round(found["seconds"], 3), "peak_memory_bytes": found["peak_memory_bytes"]}
+        for kind, found in calls.items()
+    }
+    return {"probe": cost} if cost else {}
 
 
 def _share_above(norms: list[float], clip: float) -> float:

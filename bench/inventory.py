@@ -6,6 +6,7 @@ import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -13,18 +14,21 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
-from bench.claims import build_entry, build_rest, claimed, entry_seed
+from bench.claims import build_entry, build_rest, claimed, entry_seed, wants_probe
 from bench.clock import Clock
 from bench.entry import Entry, Facts, find_entries
 from bench.errors import BenchError
-from bench.facts import state_tensors
+from bench.facts import extra_passes, state_tensors
 from bench.machine import make_deterministic
 from bench.model import build_model, sequence_losses
+from bench.probe import Means
 from bench.roles import Run, roles_of
 from bench.task import Task
 from bench.train import Course, Parts, Progress, train
+from bench.workers import ALONE
 
 STEPS, TOKENS = 2, 16  # of the measurement: state is made by the first step and kept by the second
+PROBED_STEPS, PROBED_SEQUENCES = 10, 8  # where a probe is called: now and then, or on parts of a batch
 FAMILIES = get_args(Facts.model_fields["family"].annotation)
 HEADERS = ("entry", "family", "scope", "state", "with rest", "extra passes", "proof", "deviations")
 WIDTH = 120  # columns of what stands below a plain table
@@ -71,29 +75,32 @@ def _line(entry: Entry, task: Task) -> Line:
     model, device = build_model(task.model, task.training.context, seed=0), torch.device("cpu")
     roles, batch_tokens, steps = roles_of(model), task.training.batch_tokens, task.steps(1.0)
     generator = torch.Generator().manual_seed(entry_seed(0))
-    own = build_entry(entry, entry.values({}), roles, Run(steps, steps * batch_tokens, batch_tokens, device, generator))
+    run = Run(steps, steps * batch_tokens, batch_tokens, device, generator, task.training.batch_sequences)
+    own = build_entry(entry, entry.values({}), roles, run)
     claims = claimed(own, roles)
     optimizers = [*own, *build_rest(roles, claims, task.rest)]
-    passes = 0
+    probed, progress = wants_probe(own), Progress()
+    steps, sequences = (PROBED_STEPS, PROBED_SEQUENCES) if probed else (STEPS, 1)
+    losses_of, clip = partial(sequence_losses, model), task.training.clip if entry.facts.clip else None
 
-    def losses_of(tokens: Tensor) -> Tensor:
-        nonlocal passes
-        passes += 1
-        return sequence_losses(model, tokens)
+    def batch_at(first: int, count: int) -> Tensor:
+        rows = torch.arange(first + 1, first + count + 1)
+        return torch.arange(TOKENS + 1).mul(rows[:, None]).remainder(task.model.vocabulary)
 
+    means = Means(model, losses_of, roles.all, sequences, clip, device, ALONE, 0, batch_at, rounds=False)
     parts = Parts(
         parameters=roles.by_name,
         optimizers=optimizers,
         peaks=[[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers],
         losses_of=losses_of,
-        batch_at=lambda step: torch.arange(TOKENS + 1).mul(step + 1).remainder(task.model.vocabulary)[None],
+        batch_at=batch_at,
         curve_loss=lambda: 0.0,
         device=device,
+        probe=means if probed else None,
     )
-    clip = task.training.clip if entry.facts.clip else None
-    course = Course(STEPS, TOKENS, micro_batch=1, clip=clip, multiplier=lambda seen: 1.0, curve_every=STEPS)
+    course = Course(steps, sequences * TOKENS, TOKENS, sequences, clip, multiplier=lambda seen: 1.0, curve_every=steps)
     try:
-        train(parts, course, Progress(), Clock(), lambda must: None, lambda now: None)
+        train(parts, course, progress, Clock(), lambda must: None, lambda now: None)
     except Exception as error:
         raise BenchError(f"{entry.path}: its first steps raised {type(error).__name__}: {error}") from error
     mine, everything = (sum(tensor.nbytes for tensor in state_tensors(some)) for some in (own, optimizers))
@@ -105,7 +112,7 @@ def _line(entry: Entry, task: Task) -> Line:
         scope=facts.scope,
         state_bytes_per_parameter=round(mine / max(1, sum(w.numel() for w in claims)), 4),
         state_bytes_with_rest=round(everything / sum(w.numel() for w in roles.all), 4),
-        extra_passes=passes / STEPS - 1,
+        extra_passes=extra_passes(course, progress),
         proof=proof(facts),
         compared_with=facts.compared_with,
         deviations=facts.deviations,

@@ -9,6 +9,7 @@ import platform
 import re
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -124,13 +125,19 @@ def reset_peak_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    else:
+        with suppress(OSError):
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+    forget_peak_memory(device)
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """Start the peak anew, and give nothing back."""
+    if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    with suppress(OSError):  # the peak is then that of the process, an upper bound
         Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak resident size
-    except OSError:
-        return  # the peak is then that of the process, an upper bound
 
 
 def peak_memory_bytes(device: torch.device) -> int | None:

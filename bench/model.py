@@ -134,6 +134,31 @@ def _token_losses(hidden_BTD: Tensor, head: nn.Linear, targets_BT: Tensor) -> Te
     return torch.cat(pieces).view_as(targets_BT)
 
 
+def sampled_losses(model: PreTrainedModel, tokens_BS: Tensor, uniform_BT: Tensor) -> Tensor:
+    """Return the mean loss of each sequence, shape (B,), at labels that the model itself would write.
+
+    Labels are drawn without a gradient; uniform_BT, in [0, 1), decides them.
+    """
+    with torch.autocast(tokens_BS.device.type, dtype=torch.bfloat16):
+        hidden_BTD = model.base_model(input_ids=tokens_BS[:, :-1]).last_hidden_state
+        head = model.get_output_embeddings()
+        losses_BT = _token_losses(hidden_BTD, head, _sampled(hidden_BTD, head, uniform_BT))
+    return losses_BT.mean(dim=1)
+
+
+@torch.no_grad()
+def _sampled(hidden_BTD: Tensor, head: nn.Linear, uniform_BT: Tensor) -> Tensor:
+    """Invert the distribution function, whose sums are integers: their order moves no bit, on a GPU neither."""
+    labels = []
+    for hidden, uniform in zip(
+        hidden_BTD.flatten(0, 1).split(PIECE_TOKENS), uniform_BT.flatten().split(PIECE_TOKENS), strict=True
+    ):
+        up_to = head(hidden).float().softmax(dim=-1).double().mul_(2.0**40).long().cumsum(dim=-1)
+        drawn = (uniform.double() * up_to[:, -1].double()).long()
+        labels.append((up_to <= drawn[:, None]).sum(dim=-1))
+    return torch.cat(labels).view_as(uniform_BT)
+
+
 def _piece(hidden: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:
     """Return the loss of every token; logits are fp32 from here on."""
     logits = head(hidden).float()

@@ -12,6 +12,7 @@ from pydantic import Field
 from bench.digest import digest_of, digest_of_bytes
 from bench.entry import Value
 from bench.errors import BenchError
+from bench.passes import Batches, CallCost, Probed
 from bench.spec import Spec, parse_json, read_text, validate
 
 SCHEMA = 1
@@ -123,16 +124,19 @@ class Facts(Spec):
     clip: float | None  # largest gradient norm allowed; null when the entry asks for none
     clip_rate: float | None  # share of steps that were clipped
     update_rms: dict[Role, float]  # root mean square of a step's change, mean over milestones
-    passes: float  # forward-backwards per step, mean
+    passes: float  # forward-backwards per token, mean
     epochs: float  # passes over the training text
     validation: Digest  # of the validation tokens
     quantization: Quantization | None = None  # of a mode that quantizes
+    probe: Probed | None = None  # of an entry that has one
+    batches: Batches | None = None  # of a batch-size controller
 
 
 class Cost(Spec):
     train_seconds: float  # evaluation, compilation and checkpoints are outside the clock
     step_seconds: float | None  # median
     peak_memory_bytes: int | None
+    probe: dict[str, CallCost] | None = None  # by kind of call, within the above
 
 
 class Record(Spec):

@@ -1,7 +1,7 @@
 """What an entry is given: the parameters by part, and the facts of the run. No entry needs a parameter's name."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch.nn import Module, Parameter
@@ -59,6 +59,16 @@ class Run:
     batch_tokens: int
     device: torch.device
     generator: torch.Generator  # the entry's own, seeded by the run's seed; its state is checkpointed
+    batch_sequences: int = 1  # of the task's batch
+
+
+@runtime_checkable
+class Controller(Protocol):
+    """An optimizer that chooses how large the next batch is."""
+
+    def next_batch_sequences(self) -> int:
+        """Return a multiple of the sequences of a forward pass over all ranks; the last batch is what is left."""
+        ...
 
 
 def roles_of(model: Module) -> Roles:

@@ -162,7 +162,7 @@ def warm_up(assembly: Assembly) -> None:
 
     Here, once and before the first step, a sparse gradient is refused.
     """
-    tokens = assembly.parts.batch_at(0)[: assembly.course.micro_batch].to(assembly.parts.device)
+    tokens = assembly.parts.batch_at(0, assembly.course.micro_batch).to(assembly.parts.device)
     assembly.parts.losses_of(tokens).mean().backward()
     for role, weights in assembly.roles.by_name.items():
         for weight in weights:

@@ -8,6 +8,7 @@ from functools import cache
 from bench.entry import WARMUP
 from bench.errors import BenchError
 from bench.mode import Mode, mode_names, read_mode
+from bench.passes import own_order
 from bench.record import Log, Quantization, Record, Rounding
 from bench.task import Task, rung_name
 
@@ -77,7 +78,8 @@ def _schedule(record: Record, task: Task) -> tuple[bool | None, str]:
         return None, f"{counted}; a constant schedule, which only schedule-free methods may declare: a deviation"
     if facts.last_multiplier is None:
         return False, f"{counted}; the last multiplier was not recorded"
-    decay_steps = max(1.0, (1 - float(record.inputs.values.get(WARMUP, 0.0))) * max(1, record.steps))
+    steps = record.tokens / facts.batches.last if facts.batches else max(1, record.steps)
+    decay_steps = max(1.0, (1 - float(record.inputs.values.get(WARMUP, 0.0))) * steps)
     ok = 0 < facts.last_multiplier <= LAST_STEPS / decay_steps
     return ok, f"{counted}; decay, last multiplier {facts.last_multiplier:.3g}"
 
@@ -107,6 +109,8 @@ def _clipping(record: Record, task: Task) -> tuple[bool | None, str]:
 
 def _no_early_stop(record: Record, task: Task) -> tuple[bool | None, str]:
     planned = task.steps(record.inputs.budget)
+    if _own_order(record):  # a plan in tokens, which rule A3 holds it to
+        planned = record.steps
     steps = f"{record.steps:,} of {planned:,} steps, validation {record.facts.validation[:SHOWN]}"
     if record.outcome != "finished":
         return None, f"{steps}; {record.outcome}"
@@ -184,7 +188,7 @@ def lint_siblings(records: Iterable[Record]) -> dict[str, list[Tick]]:
     Validation tokens: every run of a task.
     """
     everything = list(records)
-    finished = [record for record in everything if record.outcome == "finished"]
+    finished = [record for record in everything if record.outcome == "finished" and not _own_order(record)]
     weights = _agree("A2", "same initial weights as other entries", everything,
                      lambda r: (r.inputs.task_digest, r.inputs.seed, r.inputs.machine_kind),
                      lambda r: r.weights.initial)  # fmt: skip
@@ -193,9 +197,16 @@ def lint_siblings(records: Iterable[Record]) -> dict[str, list[Tick]]:
                   lambda r: r.chains.data)  # fmt: skip
     validation = _agree("A6", "same validation tokens as other entries", everything,
                         lambda r: (r.inputs.task_digest,), lambda r: r.facts.validation)  # fmt: skip
+    for record in everything:
+        if own := _own_order(record):
+            data[record.run_id] = Tick("A2", "same token order as other entries", None, own)
     return {
         r.run_id: [found[r.run_id] for found in (weights, data, validation) if r.run_id in found] for r in everything
     }
+
+
+def _own_order(record: Record) -> str | None:
+    return own_order(record.facts.probe, record.facts.batches)
 
 
 def _agree(rule: str, title: str, records: list[Record], group_of: Callable[[Record], tuple[object, ...]],

@@ -3,8 +3,8 @@
 import math
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -12,9 +12,9 @@ from torch.optim import Optimizer
 
 from bench import checkpoint
 from bench.battery.ranks import train_together
-from bench.battery.tiny import BATCH, CONTEXT, DEVICE, Tiny, batch_at, equal
+from bench.battery.tiny import BATCH, CONTEXT, DEVICE, Tiny, batch_at, equal, sequences_at
 from bench.claims import claimed
-from bench.entry import Entry
+from bench.entry import WARMUP, Entry
 from bench.errors import BenchError
 from bench.facts import state_tensors
 from bench.model import sequence_losses
@@ -122,7 +122,7 @@ def survives_zeros(entry: Entry) -> None:
     for _ in range(3):
         for w in tiny.model.parameters():
             w.grad = torch.zeros_like(w)
-        _step(tiny)
+        tiny.step()
     numbers = [*tiny.model.parameters(), *state_tensors(tiny.own)]
     if not all(number.isfinite().all() for number in numbers):
         raise Failed("a gradient of zeros makes a number that is none", "divide by no less than an eps")
@@ -136,7 +136,7 @@ def passes_over(entry: Entry) -> None:
         sequence_losses(tiny.model, batch_at(0).to(DEVICE)).mean().backward()
         for w in passed:
             w.grad = None
-        _step(tiny)
+        tiny.step()
     if not all(torch.equal(w, old) for w, old in zip(passed, before, strict=True)):
         raise Failed("a parameter without a gradient was moved", "step only where w.grad is not None")
     if not all(w.isfinite().all() for w in tiny.model.parameters()):
@@ -145,9 +145,10 @@ def passes_over(entry: Entry) -> None:
 
 def ends_at_non_numbers(entry: Entry) -> None:
     for number in (math.nan, math.inf):
-        tiny = Tiny(entry, steps=16)
-        factors = iter([1.0] * 4 + [number] * 12)
-        tiny.roles.matrices[0].register_hook(lambda gradient, factors=factors: gradient * next(factors))
+        tiny, read = Tiny(entry, steps=16), _Reading()
+        tiny.parts = replace(tiny.parts, batch_at=read)
+        factor = partial(read.from_fifth, number)  # whatever the gradient is asked for, and how often
+        tiny.roles.matrices[0].register_hook(lambda gradient, factor=factor: gradient * factor())
         try:
             tiny.train()
         except Diverged as end:
@@ -159,14 +160,28 @@ def ends_at_non_numbers(entry: Entry) -> None:
         )
 
 
+class _Reading:
+    """Counts the batches that are read."""
+
+    def __init__(self) -> None:
+        self.batches = 0
+
+    def __call__(self, first: int, count: int) -> torch.Tensor:
+        self.batches += 1
+        return sequences_at(first, count)
+
+    def from_fifth(self, number: float) -> float:
+        return number if self.batches >= 5 else 1.0
+
+
 def does_without(entry: Entry) -> None:
-    roles = Tiny(entry).roles
-    run = Run(8, 8 * BATCH * CONTEXT, BATCH * CONTEXT, DEVICE, torch.Generator(DEVICE))
+    tiny = Tiny(entry)
+    roles, run = tiny.roles, Run(8, 8 * BATCH * CONTEXT, BATCH * CONTEXT, DEVICE, torch.Generator(DEVICE), BATCH)
     for missing in ("hidden", "embedding", "vectors"):
         try:
-            built = entry.module().build(replace(roles, **{missing: ()}), entry.hyperparameters(entry.values({})), run)
-            for optimizer in built if isinstance(built, list) else [built]:
-                optimizer.step()
+            built = entry.build(entry.values({}), replace(roles, **{missing: ()}), run)
+            tiny.own = built if isinstance(built, list) else [built]
+            tiny.step()
         except Exception as error:
             raise Failed(
                 f"a model without {missing} raises {type(error).__name__}: {error}",
@@ -202,7 +217,7 @@ def stands_still(entry: Entry) -> None:
     before = tiny.bits()
     for w in tiny.model.parameters():
         w.grad = torch.ones_like(w)
-    _step(tiny)
+    tiny.step()
     if not all(torch.equal(a, b) for a, b in zip(before, tiny.bits(), strict=True)):
         raise Failed("a learning rate of zero moves weights", 'read group["lr"] at every step: the harness moves it')
 
@@ -217,8 +232,8 @@ def scales(entry: Entry) -> None:
             for group in optimizer.param_groups:
                 group["lr"] *= factor
         sequence_losses(tiny.model, batch_at(0).to(DEVICE)).mean().backward()
-        _step(tiny)
-        _step(tiny)
+        tiny.step()
+        tiny.step()
         moves.append(math.sqrt(sum((a - b).square().sum().item() for a, b in zip(before, tiny.bits(), strict=True))))
     if not (moves[0] > 0 and abs(moves[1] - 0.5 * moves[0]) <= PROPORTIONAL * 0.5 * moves[0]):
         raise Failed(
@@ -230,7 +245,7 @@ def scales(entry: Entry) -> None:
 def no_dead_knob(entry: Entry) -> None:
     """Most knobs show in the losses of the first steps; the others have 24."""
     plain = {point["step"]: point["loss"] for point in Tiny(entry, steps=24).train().progress.milestones}
-    for name in [field.name for field in fields(entry.hyperparameters(entry.values({})))]:
+    for name in sorted(set(entry.defaults) - {WARMUP}):
         value = entry.defaults[name]
         if isinstance(value, str) or entry.facts.fixed.get(name) == 0:
             continue  # a named variant, or a part that is turned off: other names, and more, are other entries
@@ -247,11 +262,6 @@ def _nudges(value: float) -> tuple[float, ...]:
     if isinstance(value, bool):
         return (not value,)
     return (value + 1, 7) if isinstance(value, int) else (value * 0.9 or 0.01, 0.5)
-
-
-def _step(tiny: Tiny) -> None:
-    for optimizer in tiny.own:
-        optimizer.step()
 
 
 def always(entry: Entry) -> bool:

@@ -46,7 +46,8 @@ def train_together(entry: Entry, ranks: int, steps: int) -> list[Tiny]:
     for rank, tiny in enumerate(tinies):
         workers = Together(rank, ranks, barrier=barrier, table=table)
         owned = owners(tiny.roles.matrices, ranks)
-        tiny.parts = replace(tiny.parts, workers=workers, owned=owned)
+        means = tiny.parts.probe and replace(tiny.parts.probe, workers=workers)
+        tiny.parts = replace(tiny.parts, workers=workers, owned=owned, probe=means)
 
     def run(tiny: Tiny) -> None:
         try:

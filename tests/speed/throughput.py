@@ -110,7 +110,7 @@ def harness_loop(name: str, task: Task, entry_name: str, steps: int, compiled: b
     with tempfile.TemporaryDirectory() as folder:
         assembly = assemble(request, Path(folder), hardware)
     batches = random_batches(task, steps)
-    parts = replace(assembly.parts, batch_at=lambda step: batches[step])
+    parts = replace(assembly.parts, batch_at=lambda first, count: batches[first // count])
     course = replace(assembly.course, curve_every=10**9, stop_after=steps)
 
     def run() -> None:

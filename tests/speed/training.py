@@ -40,7 +40,7 @@ def harness_and_bare(task_path: Path) -> tuple[float, float]:
     warm_up(assembly)
     parts, batch_tokens = assembly.parts, assembly.course.batch_tokens
     (optimizer,) = parts.optimizers
-    batches = [parts.batch_at(step) for step in range(CHUNK)]
+    batches = parts.batch_at(0, CHUNK * task.training.batch_sequences).split(task.training.batch_sequences)
 
     def bare() -> float:
         start = time.perf_counter()

@@ -67,8 +67,7 @@ def of_entry(
 ) -> Sequence_:  # fmt: skip
     """Return the displacements of an entry at values changed from its declared ones."""
     weights = weights_of([tuple(g.shape) for g in gradients[0]], dtype)
-    hp = entry.hyperparameters(entry.values(values))
-    built = entry.module().build(roles_with(weights, blocks), hp, run_of(len(gradients)))
+    built = entry.build(entry.values(values), roles_with(weights, blocks), run_of(len(gradients)))
     return displacements(weights, built if isinstance(built, list) else [built], gradients)
 
 
