@@ -108,6 +108,10 @@ class Probe:
         return self._means.micro_batch * self._means.workers.ranks
 
     @property
+    def ranks(self) -> int:
+        return self._means.workers.ranks
+
+    @property
     def sequences(self) -> int:
         """Return the size of the current batch, over all ranks."""
         return len(self._open("sequences").tokens_BS) * self._means.workers.ranks
