@@ -4,7 +4,7 @@ import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from bench import checkpoint
 from bench.battery.ranks import train_together
-from bench.battery.tiny import BATCH, CONTEXT, DEVICE, Tiny, batch_at, equal, sequences_at
+from bench.battery.tiny import BATCH, CONTEXT, DEVICE, Tiny, batch_at, equal
 from bench.claims import claimed
 from bench.entry import WARMUP, Entry
 from bench.errors import BenchError
@@ -46,7 +46,7 @@ def keeps_to_its_own(entry: Entry) -> None:
     before = [t.detach().clone() for t in others]
     for _ in range(3):
         sequence_losses(tiny.model, batch_at(0).to(DEVICE)).mean().backward()
-        _step(tiny)
+        tiny.step()
     if not all(torch.equal(now, old) for now, old in zip(others, before, strict=True)):
         raise Failed("the step changes a parameter that the entry does not claim, or a buffer of the model")
     if any(not w.requires_grad or w._backward_hooks for w in tiny.model.parameters()):
@@ -145,10 +145,8 @@ def passes_over(entry: Entry) -> None:
 
 def ends_at_non_numbers(entry: Entry) -> None:
     for number in (math.nan, math.inf):
-        tiny, read = Tiny(entry, steps=16), _Reading()
-        tiny.parts = replace(tiny.parts, batch_at=read)
-        factor = partial(read.from_fifth, number)  # whatever the gradient is asked for, and how often
-        tiny.roles.matrices[0].register_hook(lambda gradient, factor=factor: gradient * factor())
+        tiny = Tiny(entry, steps=16)
+        tiny.break_gradients(5, number)
         try:
             tiny.train()
         except Diverged as end:
@@ -158,20 +156,6 @@ def ends_at_non_numbers(entry: Entry) -> None:
         raise Failed(
             f"a gradient of {number} goes unnoticed", "leave such gradients as they are: the harness ends the run"
         )
-
-
-class _Reading:
-    """Counts the batches that are read."""
-
-    def __init__(self) -> None:
-        self.batches = 0
-
-    def __call__(self, first: int, count: int) -> torch.Tensor:
-        self.batches += 1
-        return sequences_at(first, count)
-
-    def from_fifth(self, number: float) -> float:
-        return number if self.batches >= 5 else 1.0
 
 
 def does_without(entry: Entry) -> None:

@@ -84,6 +84,17 @@ class Tiny:
             multiplier=lambda seen: multiplier(seen, run.batch_tokens, run.tokens, warmup, kind, shape),
         )  # fmt: skip
 
+    def break_gradients(self, batch: int, number: float) -> None:
+        """Multiply a matrix's gradients by a number from one batch on, whatever asks for them and how often."""
+        read, honest = [0], self.parts.batch_at
+
+        def batch_at(first: int, count: int) -> torch.Tensor:
+            read[0] += 1
+            return honest(first, count)
+
+        self.parts = replace(self.parts, batch_at=batch_at)
+        self.roles.matrices[0].register_hook(lambda gradient: gradient * (number if read[0] >= batch else 1.0))
+
     def train(self, stop_after: int | None = None) -> "Tiny":
         course = replace(self.course, stop_after=stop_after)
         train(self.parts, course, self.progress, Clock(), lambda must: None, lambda progress: None)
