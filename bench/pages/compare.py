@@ -194,7 +194,7 @@ def p_value(p: float) -> str:
     return f"< {SMALLEST_P:g}" if p < SMALLEST_P else f"{p:.3f}"
 
 
-def tests_of(view: CompareView, one: int, other: int) -> list[Test]:
+def compared(view: CompareView, one: int, other: int) -> list[Test]:
     """Return the tests of two sides by their places, at every budget."""
     found = []
     for budget, at in zip(view.budgets, view.tests, strict=True):
@@ -212,7 +212,7 @@ def tests_of(view: CompareView, one: int, other: int) -> list[Test]:
     return found
 
 
-def seeds_of(view: CompareView, one: int, other: int) -> list[Seeds]:
+def seed_by_seed(view: CompareView, one: int, other: int) -> list[Seeds]:
     """Return the losses of two sides, seed by seed."""
     found = []
     for budget, ours, theirs in zip(view.budgets, view.sides[one].losses, view.sides[other].losses, strict=True):

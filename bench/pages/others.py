@@ -14,7 +14,7 @@ from bench.pages.views import BoardView, Material
 FUNCTIONS = {
     "after_k_chart": tuning.after_k_chart, "sweep_chart": tuning.sweep_chart, "tuned_rows": tuning.tuned_rows,
     "STAGES": tuning.STAGES, "extent": words.extent, "result_chart": entries.result_chart,
-    "tests_of": compare.tests_of, "seeds_of": compare.seeds_of, "signed": compare.signed,
+    "compared": compare.compared, "seed_by_seed": compare.seed_by_seed, "signed": compare.signed,
 }  # fmt: skip
 
 

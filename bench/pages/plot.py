@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from bench.pages.words import short
 
@@ -154,16 +154,17 @@ def _grid(x: Axis, y: Axis, across: _Scale, up: _Scale, height: int) -> Markup:
     bottom, right = height - BOTTOM, WIDTH - RIGHT
     parts = []
     for value, said in _ticks(up, y, 4):
-        parts.append(Markup('<path class="grid" d="M{} {y}H{}"/><text x="{}" y="{y}" dy=".32em" text-anchor="end">{}'
-                            "</text>").format(LEFT, right, LEFT - 6, said, y=up(value)))  # fmt: skip
+        at = up(value)
+        parts.append(f'<path class="grid" d="M{LEFT} {at}H{right}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{at}" dy=".32em" text-anchor="end">{escape(said)}</text>')
     for value, said in _ticks(across, x, 6):
-        parts.append(Markup('<path class="tick" d="M{x} {}v4"/><text x="{x}" y="{}" text-anchor="middle">{}</text>')
-                     .format(bottom, bottom + 16, said, x=across(value)))  # fmt: skip
-    parts.append(Markup('<path class="axis" d="M{} {}H{}"/>').format(LEFT, bottom, right))
-    parts.append(Markup('<text class="name" x="{}" y="{}" text-anchor="end">{}</text>').format(
-        right, height - 6, x.title))  # fmt: skip
-    parts.append(Markup('<text class="name" x="{}" y="9">{}</text>').format(2, y.title))
-    return Markup("").join(parts)
+        at = across(value)
+        parts.append(f'<path class="tick" d="M{at} {bottom}v4"/>')
+        parts.append(f'<text x="{at}" y="{bottom + 16}" text-anchor="middle">{escape(said)}</text>')
+    parts.append(f'<path class="axis" d="M{LEFT} {bottom}H{right}"/>')
+    parts.append(f'<text class="name" x="{right}" y="{height - 6}" text-anchor="end">{escape(x.title)}</text>')
+    parts.append(f'<text class="name" x="2" y="9">{escape(y.title)}</text>')
+    return Markup("".join(parts))
 
 
 def _series(one: Series, across: _Scale, up: _Scale) -> Markup:
@@ -171,7 +172,7 @@ def _series(one: Series, across: _Scale, up: _Scale) -> Markup:
     for line in _lines(one):
         if one.kind != "dots" and len(line) > 1:
             path = "L".join(f"{across(place)} {up(value)}" for place, value in line)
-            parts.append(Markup('<path class="{} {}" d="M{}"/>').format(one.kind, _colour(one.colour), path))
+            parts.append(Markup(f'<path class="{one.kind} {_colour(one.colour)}" d="M{path}"/>'))
         if one.kind == "dots" or one.dots or len(line) == 1:
             parts += [_dot(float(across(place)), float(up(value)), one.colour) for place, value in line]
     return Markup("").join(parts)
@@ -180,7 +181,8 @@ def _series(one: Series, across: _Scale, up: _Scale) -> Markup:
 def _band(one: Band, across: _Scale, up: _Scale) -> Markup:
     edges = [f"{across(place)} {up(value)}" for place, value in one.low if value is not None]
     edges += [f"{across(place)} {up(value)}" for place, value in reversed(one.high) if value is not None]
-    return Markup('<path class="band {}" d="M{}Z"/>').format(_colour(one.colour), "L".join(edges))
+    path = "L".join(edges)
+    return Markup(f'<path class="band {_colour(one.colour)}" d="M{path}Z"/>')
 
 
 def _dot(x: float, y: float, colour: int | None) -> Markup:
@@ -193,7 +195,7 @@ def _dot(x: float, y: float, colour: int | None) -> Markup:
         "diamond": f"M{_number(x)} {_number(y - s - 1)}l{s + 1} {s + 1}l{-s - 1} {s + 1}l{-s - 1} {-s - 1}z",
         "cross": f"M{_number(x - s)} {_number(y - s)}l{2 * s} {2 * s}m0 {-2 * s}l{-2 * s} {2 * s}",
     }[shape]
-    return Markup('<path class="dot {} {}" d="{}"/>').format(shape, _colour(colour), drawn)
+    return Markup(f'<path class="dot {shape} {_colour(colour)}" d="{drawn}"/>')
 
 
 def _colour(number: int | None) -> str:

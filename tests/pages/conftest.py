@@ -7,6 +7,7 @@ import pytest
 
 from bench.digest import digest_of
 from bench.pages.build import gather, pages, read_sources
+from bench.pages.views import board_view
 from bench.record import Inputs, Log, Machine, Milestone, Point, record_path, write_record
 from bench.task import read_task
 
@@ -141,6 +142,27 @@ def bench(tmp_path_factory):
 @pytest.fixture(scope="session")
 def material(bench):
     return gather([bench / "records"], bench / "tasks", bench / "baselines", bench)
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory):
+    """A folder of one task with plans, ledgers and records as if it had been carried out."""
+    from published import ENTRIES, publish
+
+    few = {name: ENTRIES[name] for name in ("adamw", "muon", "muon@1", "muon@2", "soap", "sgd")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda file: None)  # a test's files need not outlive a power cut
+        return publish(tmp_path_factory.mktemp("published"), {"small": ROOT / "tasks" / "smoke.toml"}, few)
+
+
+@pytest.fixture(scope="session")
+def evidence(published):
+    return gather([published / "records"], published / "tasks", ROOT / "baselines", published)
+
+
+@pytest.fixture(scope="session")
+def boards(evidence):
+    return [board_view(board, evidence) for board in evidence.boards]
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,55 @@
+"""What entries cost, where evidence ends, what did not finish: counted from records and ledgers, nothing imputed."""
+
+import dataclasses
+
+from bench.pages.failures import failures_view
+from bench.pages.pareto import pareto_view
+from bench.pages.scale import leading, scale_view
+
+
+def test_costs_are_the_boards_and_an_unmeasured_entry_is_named(evidence, boards):
+    view = pareto_view(boards[0])
+    assert {one.line.row.entry for one in view.lines} >= {"muon", "soap"}
+    for one in view.lines:
+        assert one.beside.time == one.line.row.beside[one.line.rung.budget].time
+    bare = [dataclasses.replace(line, row=dataclasses.replace(line.row, beside={})) for line in boards[0].headline]
+    nothing = pareto_view(dataclasses.replace(boards[0], headline=tuple(bare)))
+    assert nothing.chart is None and set(nothing.unmeasured) == {line.row.entry for line in boards[0].headline}
+
+
+def test_who_is_on_the_front_is_dominated_by_nobody_and_placebos_are_never_there(boards):
+    for one in pareto_view(boards[0]).lines:
+        standing = one.line.row.standings.get(one.line.rung.budget)
+        assert one.on_front == (standing is not None and standing.dominated_by == ())
+        assert not (one.on_front and one.line.row.placebo_of)
+
+
+def test_evidence_ends_where_the_last_speedup_is(evidence, boards):
+    view = scale_view("bf16", "tuned", evidence, boards)
+    (size,) = view.sizes
+    assert size.budgets == (0.5, 1.0, 2.0) and "none beyond 2x on small" in view.beyond
+    assert size.parameters == evidence.tasks["small"].matrix_parameters
+    cells = view.rows["muon"][0]
+    row = next(row for row in boards[0].board.rows if row.entry == "muon")
+    assert [cell.speedup for cell in cells] == [row.speedups[budget] for budget in size.budgets]
+    assert "muon@1" not in leading(size) and "muon@1" in view.rows
+    assert "no evidence beyond" in view.charts[0].svg
+
+
+def test_a_mode_without_a_board_has_no_scale(evidence, boards):
+    assert scale_view("qat-int8", "tuned", evidence, boards) is None
+
+
+def test_every_failure_is_counted_once_with_its_cause(evidence):
+    view = failures_view(evidence)
+    assert len(view.failed) == sum(record.outcome != "finished" for record in evidence.records) > 0
+    assert all(record.cause for record in view.failed)
+    (rate,) = [rate for rate in view.rates if rate.entry == "sgd"]
+    assert rate.failed == len(view.failed) and rate.runs == sum(r.entry == "sgd" for r in evidence.records)
+    assert rate.failed_trial_runs == len(view.trials) > 0
+    assert rate.outcomes == f"{len(view.failed) + len(view.trials)} diverged"
+
+
+def test_a_trial_in_the_ledgers_of_two_looks_counts_once(evidence):
+    twice = {task: [*studies, *studies] for task, studies in evidence.studies.items()}
+    assert failures_view(dataclasses.replace(evidence, studies=twice)) == failures_view(evidence)

@@ -1,0 +1,105 @@
+"""A release is made once, says what changed and why, comes back byte for byte, and tells when it does not."""
+
+import dataclasses
+import shutil
+
+import pytest
+
+from bench.errors import BenchError
+from bench.pages.build import pages
+from bench.pages.rebuild import release, unlike
+from bench.pages.releases import read_releases
+from bench.release import NAME, latest, read_release
+
+
+@pytest.fixture
+def folder(evidence, tmp_path):
+    release("1.0", ["The first board."], evidence, tmp_path)
+    return tmp_path
+
+
+def fewer(material, entry):
+    """The material before an entry came."""
+    kept = tuple(record for record in material.records if record.entry != entry)
+    return dataclasses.replace(material, records=kept, boards=tuple(
+        dataclasses.replace(board, rows=tuple(row for row in board.rows if row.entry != entry))
+        for board in material.boards))  # fmt: skip
+
+
+def test_it_comes_back_byte_for_byte(folder, evidence):
+    assert unlike("1.0", evidence, folder) == []
+    assert read_release(folder / "1.0").files.keys() == {
+        f"boards/small-bf16-{track}.{kind}" for track in ("tuned", "transfer") for kind in ("json", "csv")
+    }
+
+
+def test_it_comes_back_where_ledgers_and_records_have_grown_since(evidence, tmp_path):
+    before = {task: [dataclasses.replace(study, trials=study.trials[: len(study.trials)]) for study in studies[:-1]]
+              for task, studies in evidence.studies.items()}  # fmt: skip
+    from bench.pages.build import make_boards
+
+    boards, searches, _ = make_boards(evidence.records, evidence.logs, evidence.tasks, before, evidence.timings)
+    release(
+        "1.0", ["Early."], dataclasses.replace(evidence, studies=before, boards=boards, searches=searches), tmp_path
+    )
+    assert unlike("1.0", evidence, tmp_path) == []
+
+
+def test_a_byte_that_differs_is_named(folder, evidence):
+    board = folder / "1.0" / "boards" / "small-bf16-tuned.csv"
+    board.write_text(board.read_text().replace("muon", "moon"))
+    with pytest.raises(BenchError, match=r"small-bf16-tuned\.csv: it was changed after the release"):
+        unlike("1.0", evidence, folder)
+
+
+def test_a_list_that_was_edited_or_a_file_too_many_is_refused(folder, evidence):
+    (folder / "1.0" / "extra.txt").write_text("x")
+    with pytest.raises(BenchError, match=r"not part of release 1\.0"):
+        read_release(folder / "1.0")
+    (folder / "1.0" / "extra.txt").unlink()
+    path = folder / "1.0" / NAME
+    path.write_text(path.read_text().replace("The first board.", "The best board."))
+    with pytest.raises(BenchError, match="changed after it was written"):
+        read_release(folder / "1.0")
+
+
+def test_a_record_that_is_gone_is_named(folder, evidence):
+    less = dataclasses.replace(evidence, records=evidence.records[1:])
+    with pytest.raises(BenchError, match=f"its record {evidence.records[0].run_id[:16]} is not here"):
+        unlike("1.0", less, folder)
+
+
+def test_code_that_changed_since_is_said(folder, evidence, monkeypatch):
+    monkeypatch.setattr("bench.release.source_digest", lambda: "0" * 64)
+    assert "the code that computes boards has changed since" in " ".join(unlike("1.0", evidence, folder))
+
+
+@pytest.mark.parametrize(
+    ("version", "why", "said"),
+    [("1.0", ["x"], "never rewritten"), ("0.9", ["x"], "would come before"), ("../2", ["x"], "no version"),
+     ("1.1", [], "nothing says why")],
+)  # fmt: skip
+def test_what_may_not_be_released(folder, evidence, version, why, said):
+    with pytest.raises(BenchError, match=said):
+        release(version, why, evidence, folder)
+    assert latest(folder) == "1.0"
+
+
+def test_what_changed_is_computed_and_both_are_on_pages(evidence, sources, tmp_path):
+    release("1.9", ["Without it."], fewer(evidence, "soap"), tmp_path)
+    release("1.10", ["Soap came."], evidence, tmp_path)
+    views = read_releases(tmp_path)
+    assert [view.release.version for view in views] == ["1.10", "1.9"]
+    what = views[0].release.what
+    runs = sum(record.entry == "soap" for record in evidence.records)
+    assert what[0].startswith(f"{runs} new records, 0 gone") and "small-bf16-tuned: new: soap." in what
+    bare = dataclasses.replace(evidence, releases=tuple(views), records=(), boards=(), studies={}, entries={})
+    made = pages(bare, sources)
+    assert "Soap came." in made["releases/index.html"] and "bench release 1.10 --check" in made["releases/1.10.html"]
+    assert "soap" not in made["releases/1.9.html"]
+
+
+def test_a_release_that_was_cut_short_is_none(folder):
+    shutil.copytree(folder / "1.0", folder / "2.0")
+    (folder / "2.0" / NAME).unlink()
+    assert latest(folder) == "1.0"

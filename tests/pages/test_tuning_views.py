@@ -1,0 +1,70 @@
+"""A ledger on a page: every trial in its order, the best marked, values that follow from it, and whether it stands."""
+
+import dataclasses
+
+import pytest
+
+from bench.pages.tuning import after_k_chart, sweep_chart, tuned_rows, tuning_view, tuning_views
+
+
+@pytest.fixture
+def muon(evidence):
+    (view,) = tuning_views("muon", evidence)
+    return view
+
+
+def study_of(evidence, entry):
+    return next(study for study in evidence.studies["small"] if study.plan.entry == entry)
+
+
+def test_every_trial_is_a_line_with_its_values(muon, evidence):
+    study = study_of(evidence, "muon")
+    assert [line.trial for line in muon.trials] == list(study.trials)
+    assert all(len(line.cells) == len(muon.names) for line in muon.trials)
+    place = muon.names.index("lr")
+    assert [line.cells[place] for line in muon.trials[:6]] == [f"{t.values['lr']:g}" for t in study.trials[:6]]
+
+
+def test_the_best_of_each_budget_is_marked_and_what_is_only_shown_never_is(muon):
+    for rung in {line.trial.rung for line in muon.trials}:
+        there = [line for line in muon.trials if line.trial.rung == rung and line.trial.stage != "transfer"]
+        best = min(line.trial.loss for line in there if line.trial.loss is not None)
+        assert {line.trial.loss for line in muon.trials if line.best and line.trial.rung == rung} == {best}
+    assert not any(line.best for line in muon.trials if line.trial.stage == "transfer")
+
+
+def test_tuned_values_are_what_the_ledger_leads_to(muon):
+    budgets, rows = tuned_rows(muon)
+    assert muon.stands is None and budgets == ["0.5x", "1x", "2x"]
+    assert dict(rows)["lr"] == [f"{muon.tuned[rung]['lr']:g}" for rung in sorted(muon.tuned)]
+
+
+def test_a_failed_trial_keeps_its_line_and_counts(evidence):
+    (view,) = tuning_views("sgd", evidence)
+    failed = [line for line in view.trials if line.trial.loss is None]
+    assert failed and all(line.failed and not line.best for line in failed)
+    assert view.spent.failed == len(failed)
+    assert "not every seed finished" in sweep_chart(view, "n")
+
+
+def test_a_ledger_of_another_plan_does_not_stand(evidence):
+    study = study_of(evidence, "muon")
+    odd = dataclasses.replace(study, trials=study.trials[1:])
+    view = tuning_view(odd, "small", evidence.tasks["small"], None)
+    assert view.tuned is None and "not the one that the plan asks for" in view.stands
+    assert len(view.trials) == len(odd.trials)
+
+
+def test_a_search_that_goes_on_has_no_values_yet(evidence):
+    study = study_of(evidence, "muon")
+    view = tuning_view(dataclasses.replace(study, trials=study.trials[:5]), "small", evidence.tasks["small"], None)
+    assert view.tuned is None and view.stands is None and tuned_rows(view) == ([], [])
+
+
+def test_charts_name_what_they_draw(muon):
+    assert "random orders" in after_k_chart(muon, "k") and "selecting loss" in sweep_chart(muon, "s")
+
+
+def test_tolerance_and_sensitivity_are_the_boards(muon, evidence):
+    board = evidence.searches["small", "bf16", "tuned"]
+    assert muon.search in board and muon.search.entry == "muon"
