@@ -1,10 +1,11 @@
 # make demo: from a fresh clone to a scored, browsable smoke ladder.  make test: the whole suite, as CI runs it.
+# make speed: what is compared, interleaved.  make bench: timings by pytest-benchmark, to be compared over time.
 PYTHON ?= python3
 VENV   ?= .venv
 BENCH  := $(VENV)/bin/bench
 DEMO   := runs/demo
 
-.PHONY: demo test speed lint site clean
+.PHONY: demo test speed bench lint site clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Isoloss needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.11 ...")'
@@ -30,6 +31,10 @@ test: $(VENV)/installed
 
 speed: $(VENV)/installed
 	@for script in tests/speed/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
+
+bench: $(VENV)/installed
+	cd tests/speed && ../../$(VENV)/bin/pytest benchmarks.py -p no:xdist --override-ini pythonpath=. \
+	  --benchmark-columns=median,iqr,rounds --benchmark-sort=name
 
 lint: $(VENV)/installed
 	$(BENCH) lint
