@@ -38,6 +38,9 @@ class Desk:
     def refused(self, name: str, error: BenchError) -> None:
         said = error.what.replace(f"{self.root}/", "").removeprefix(f"{name}: ")
         key, colon, reason = said.partition(": ")
+        if kind_of(key):  # it is another file that is meant
+            self.add(key, "", reason)
+            return
         simple = colon and " " not in key
         self.add(name, key if simple else "", reason if simple else said)
 
