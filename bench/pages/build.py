@@ -12,6 +12,7 @@ from bench.errors import BenchError
 from bench.index import IndexRow, index_row
 from bench.ledger import Study, read_studies
 from bench.pages import charts, views
+from bench.pages.boards import ROWS, files, sheet
 from bench.pages.drawing import BUNDLE, Drawn, bundle, bundle_head
 from bench.pages.feed import feed, sitemap
 from bench.pages.others import FUNCTIONS as OTHERS
@@ -49,8 +50,9 @@ def pages(material: Material, sources: Sources, address: str = "") -> dict[str, 
     seen = {record.task for record in material.records}
     by_task = {name: [boards[id(board)] for board in material.boards if board.task == name]
                for name in sorted(material.tasks, key=lambda name: (name not in seen, name))}  # fmt: skip
+    sheets = [sheet(view, material) for views_of_task in by_task.values() for view in views_of_task]
     wanted = [
-        Page("index.html", "index.html", {"by_task": by_task}),
+        Page("index.html", "index.html", {"sheets": sheets, "bound": ROWS}),
         Page("tasks/index.html", "tasks.html", {"by_task": by_task}),
         Page("entries/index.html", "entries.html"),
     ]
@@ -61,6 +63,7 @@ def pages(material: Material, sources: Sources, address: str = "") -> dict[str, 
     if address:
         wanted.append(sitemap([page.path for page in wanted if page.path.endswith(".html")]))
     found = {f"static/{name}": text for name, text in sources.static.items()}
+    found |= {one.file: one.script() for one in sheets}
     return found | render(wanted, material, sources, FUNCTIONS | OTHERS, address)
 
 
@@ -72,6 +75,7 @@ def _ladder(view: BoardView, rows: list[Row]) -> Drawn:
 FUNCTIONS = {
     "task_facts": views.task_facts, "entry_values": views.entry_values, "ladder": _ladder,
     "not_drawn": charts.not_drawn, "run_chart": charts.run_chart, "leading": charts.LEADING,
+    "files": files,
 }  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def draw(chart: Any, title: str, description: str, number: str, *, zoom: bool = 
     drawn = _svg(spec, title, description, number)  # without the zoom, which would clip labels at the frame
     if zoom:
         (spec["layer"][0] if "layer" in spec else spec).setdefault("params", []).append(ZOOM)
-    return Drawn(drawn, _script_safe(spec))
+    return Drawn(drawn, inline_json(spec))
 
 
 def _plain(value: Any) -> Any:
@@ -74,8 +74,9 @@ def rounded(number: float) -> float:
     return float(f"{number:.{DIGITS}g}")
 
 
-def _script_safe(spec: dict[str, Any]) -> Markup:
-    text = json.dumps(spec, separators=(",", ":"), allow_nan=False).replace(INK, "currentColor")
+def inline_json(value: Any) -> Markup:
+    """Return JSON that is safe inside a script element of a page."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False).replace(INK, "currentColor")
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 

@@ -1,6 +1,7 @@
 """Small marks that stand in a line of text or a table's cell: an interval drawn about its figure."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -9,7 +10,8 @@ from bench.pages.words import interval, speedup
 from bench.score.speedup import Speedup
 
 SPAN = 2.0  # a bar is drawn from 1 / SPAN to SPAN, in log; what lies beyond ends in an arrow
-WIDTH, HEIGHT = 120, 16  # of the drawing's own units
+SPANS = (1.1, 1.25, 1.5, SPAN)  # of a whole column, the least that holds it
+WIDTH, HEIGHT = 150, 16  # of the drawing's own units
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,13 @@ def place(ratio: float, span: float = SPAN) -> float:
     """Return where a ratio lies in the drawing, rounded to a tenth; what is beyond it lies at its edge."""
     share = 0.5 + math.log(ratio) / (2 * math.log(span))
     return round(4 + (WIDTH - 8) * min(1.0, max(0.0, share)), 1)
+
+
+def span_of(found: Iterable[Speedup | None]) -> float:
+    """Return the span that holds the intervals of a column, so that its bars compare; the widest if none does."""
+    ends = [end for one in found if one for end in (one.low, one.high) if end]
+    largest = max((max(end, 1 / end) for end in ends), default=1.0)
+    return next((span for span in SPANS if largest <= span), SPAN)
 
 
 def bar_of(found: Speedup | None, span: float = SPAN) -> Bar | None:
@@ -67,7 +76,7 @@ def draw(drawn: Bar, words: str) -> Markup:
     arrows = (f"M5 {middle - 4}L1 {middle}L5 {middle + 4}" if drawn.left else "") + (
         f"M{WIDTH - 5} {middle - 4}L{WIDTH - 1} {middle}L{WIDTH - 5} {middle + 4}" if drawn.right else ""
     )
-    dot = "" if drawn.figure is None else f'<circle cx="{drawn.figure:g}" cy="{middle}" r="3.5"/>'
+    dot = "" if drawn.figure is None else f'<circle cx="{drawn.figure:g}" cy="{middle}" r="3"/>'
     return Markup(
         '<svg class="bar" viewBox="0 0 {w} {h}" role="img" aria-label="{words}"><path class="one" d="M{one:g} 0V{h}"/>'
         '<path d="M{low:g} {m}H{high:g}{arrows}"/>{dot}</svg>'

@@ -129,7 +129,7 @@ def test_a_run_that_failed_is_a_row_with_its_cause(parsed):
     for path in ("tasks/nano.html", "entries/slow.html"):
         assert "diverged" in parsed[path].text
         assert "loss nan and gradient norm <nan> at step 7" in parsed[path].text
-    assert "2 diverged" in parsed["index.html"].text
+    assert " 2 of 9 " in parsed["index.html"].text
     page = run_page(parsed, "slow on nano, 2x, seed 1")
     assert "This run is diverged" in page.text
     assert "Scoring loss – nats" in page.text
@@ -176,8 +176,7 @@ def test_rungs_beyond_one_pass_over_the_text_are_headed_so(parsed):
 
 def test_a_board_that_cannot_be_made_says_why(parsed):
     for path in ("index.html", "tasks/small.html"):
-        assert re.search(r"Mode other, declared: .*? no board yet\. small: base has no records", parsed[path].text)
-    assert "No runs yet." in parsed["index.html"].text
+        assert re.search(r"[Mm]ode other, declared: .*? no board yet\. small: base has no records", parsed[path].text)
 
 
 def test_without_noise_no_interval_is_shown_and_the_page_says_so(parsed):

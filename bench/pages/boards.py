@@ -1,0 +1,258 @@
+"""The Board: one row per entry for a task, mode, track and budget, with everything that is known of it in cells.
+
+The page shows one view; the others lie beside it as data that its script reads, so that the page stays small.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from markupsafe import Markup
+
+from bench.digest import digest_of
+from bench.pages import words
+from bench.pages.cells import Cell, Column, Line, filled, missing
+from bench.pages.degradation import degradations
+from bench.pages.drawing import inline_json
+from bench.pages.evidence import ticks_said, tier
+from bench.pages.marks import bar_of, span_of
+from bench.pages.views import BoardView, Material
+from bench.record import Record
+from bench.score.board import Row, Rung
+from bench.score.cost import Beside
+from bench.score.export import board_facts
+from bench.score.search import Extent, Search
+from bench.score.speedup import Speedup
+from bench.task import rung_name
+
+ROWS = 60  # that a page holds at first; a script shows more of them
+COLUMNS = (
+    Column("rank", "Rank", "number", "By speedup at this budget; entries that share a letter are not told apart."),
+    Column("entry", "Entry", "name", "One variant of an algorithm."),
+    Column("speedup", "Speedup", "number", "Tokens the reference needs for the same loss, over the tokens charged."),
+    Column("interval", "Interval", "interval", "Of the speedup, 95% unless it says otherwise; drawn about 1×."),
+    Column("first", "First", "number", "Probability of having the lowest true loss at this budget."),
+    Column("time", "In time", "number", "Speedup in seconds instead of tokens; indicative unless timed side by side."),
+    Column("memory", "Memory", "number", "Peak memory over the reference’s."),
+)
+MORE = (
+    Column("tuning", "Tuning", "number", "Tokens charged to the trials; a hybrid’s with the reference’s trials."),
+    Column("tolerance", "LR tolerance", "number", "Octaves of learning rate within 5% of tokens of the best."),
+    Column("diverged", "Diverged", "number", "Share of the entry’s scored runs that diverged."),
+    Column("tier", "Evidence", "text", "Who ran it."),
+    Column("ticks", "Protocol", "number", "Rules of the protocol that its records prove, and those that they break."),
+    Column("loss", "Loss", "number", "Mean scoring loss, nats per token.", shown=False),
+    Column("seeds", "Seeds", "number", "Finished runs at this budget.", shown=False),
+    Column("charged", "Charged tokens", "number", "Tokens times passes.", shown=False),
+    Column("fit", "By fit", "number", "The speedup by the three-parameter fit.", shown=False),
+    Column("curve", "On curve", "number", "Speedup on the training curve; biased against slow starters.", shown=False),
+    Column("step", "Step time", "number", "Seconds per token over the reference’s.", shown=False),
+    Column("inclusive", "With tuning", "number", "Speedup with the tokens of the trials charged.", shown=False),
+    Column("trials", "Trials", "number", "Configurations tried.", shown=False),
+    Column(
+        "sensitivity", "LR sensitivity", "number", "Mean loss above the best over 32x of learning rate.", shown=False
+    ),
+    Column("scope", "Scope", "text", "What the entry trains; the harness trains the rest.", shown=False),
+    Column("family", "Family", "text", "As its author calls it.", shown=False),
+    Column("dominated", "Dominated by", "text", "Entries better in tokens, no worse in time and memory.", shown=False),
+)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A board at one budget."""
+
+    budget: float
+    heading: str
+    lines: tuple[Line, ...]
+
+    @property
+    def name(self) -> str:
+        return rung_name(self.budget)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A board as the page shows it."""
+
+    view: BoardView
+    columns: tuple[Column, ...]
+    budgets: tuple[Rows, ...]
+    headline: Rows
+    digest: str
+    date: str  # of its newest record
+
+    @property
+    def file(self) -> str:
+        board = self.view.board
+        return f"boards/{board.task}.{board.mode}.{board.track}.js"
+
+    @cached_property
+    def shown(self) -> list[int]:
+        """The places of the columns that the page shows at first: what this budget has nothing of is left out."""
+        return [place for place in filled(self.columns, [self.headline.lines]) if self.columns[place].shown]
+
+    def script(self) -> str:
+        """Return the file that a page's script reads: a call, since a page opened from a disk may fetch no data."""
+        board = self.view.board
+        facts = {
+            "file": self.file, "task": board.task, "mode": board.mode, "track": board.track,
+            "reference": board.reference.entry,
+            "digest": self.digest, "date": self.date, "headline": self.headline.name, "notes": self.view.notes,
+            "columns": [[c.key, c.title, c.kind, c.says, int(c.shown)] for c in self.columns],
+            "budgets": [[rows.name, rows.heading, [[cell.packed() for cell in line.cells] for line in rows.lines]]
+                        for rows in self.budgets],
+        }  # fmt: skip
+        return f"isoloss.show({json.dumps(facts, separators=(',', ':'), allow_nan=False, ensure_ascii=False)});\n"
+
+
+def files(sheets: Sequence[Sheet]) -> Markup:
+    """Return which boards there are, for the page's script."""
+    return inline_json([
+        {"task": one.view.board.task, "mode": one.view.board.mode, "track": one.view.board.track, "file": one.file,
+         "budgets": [rows.name for rows in one.budgets], "headline": one.headline.name}
+        for one in sheets
+    ])  # fmt: skip
+
+
+def sheet(view: BoardView, material: Material) -> Sheet:
+    """Return a board with all its cells."""
+    board, task = view.board, material.tasks[view.board.task]
+    made = _Cells(view, material)
+    rounding = made.modes
+    columns = (*COLUMNS, *rounding, *MORE)
+    groups = [rows for rows in (made.rows(budget) for budget in _compared(view)) if rows.lines]
+    kept = filled(columns, [rows.lines for rows in groups])
+    groups = [
+        Rows(rows.budget, rows.heading, tuple(Line(tuple(line.cells[i] for i in kept)) for line in rows.lines))
+        for rows in groups
+    ] or [Rows(1.0, "no entry beside the reference has runs here yet", ())]
+    searches = material.searches.get((board.task, board.mode, board.track), [])
+    runs = {run for row in (board.reference, *board.rows) for rung in row.rungs for run in rung.run_ids}
+    return Sheet(
+        view=view,
+        columns=tuple(columns[i] for i in kept),
+        budgets=tuple(groups),
+        headline=next((rows for rows in groups if rows.budget == board.headline_budget), groups[-1]),
+        digest=digest_of(board_facts(board, task, searches)),
+        date=max((record.made for record in material.records if record.run_id in runs), default="")[:10],
+    )
+
+
+def _compared(view: BoardView) -> list[float]:
+    """Return the budgets at which some entry has runs; the reference alone makes no rows."""
+    return sorted({rung.budget for row in view.board.rows for rung in row.rungs})
+
+
+class _Cells:
+    """The cells of one board; what does not depend on the budget is found once."""
+
+    def __init__(self, view: BoardView, material: Material) -> None:
+        board = view.board
+        self.view, self.board, self.material = view, board, material
+        self.searches: dict[str, Search] = {
+            search.entry: search for search in material.searches.get((board.task, board.mode, board.track), [])
+        }
+        self.records = {record.run_id: record for record in material.records if record.task == board.task}
+        self.span = span_of(found for row in board.rows for found in row.speedups.values())
+        self.lost = degradations(board, material)
+        self.modes = [
+            Column(f"mode {mode}", mode, "number", f"Loss in mode {mode} above the same runs’ in {board.mode}, nats.")
+            for mode in sorted({mode for lost in self.lost.values() for mode in lost})
+        ]
+
+    def rows(self, budget: float) -> Rows:
+        there = [(row, rung) for row in self._ordered() for rung in row.rungs if rung.budget == budget]
+        ranks = self._ranks([row for row, _ in there], budget)
+        lines = tuple(Line(tuple(self._line(row, rung, ranks.get(row.entry)))) for row, rung in there)
+        heading = next(group.heading for group in self.view.groups if group.heading.startswith(f"{rung_name(budget)}:"))
+        ranked = [line for line in lines if line.cells[0].value is not None]
+        rest = [line for line in lines if line.cells[0].value is None]
+        return Rows(budget, heading, (*sorted(ranked, key=lambda line: float(line.cells[0].value or 0)), *rest))
+
+    def _ordered(self) -> list[Row]:
+        return [line.row for line in self.view.headline]
+
+    def _ranks(self, rows: Sequence[Row], budget: float) -> dict[str, int]:
+        """Return the place of every ranked row; equal figures share one."""
+        figures = {row.entry: row.speedups[budget].figure for row in rows if budget in row.standings
+                   and not self.material.is_control(row.entry)}  # fmt: skip
+        return {entry: 1 + sum(other > figure for other in figures.values()) for entry, figure in figures.items()}
+
+    def _line(self, row: Row, rung: Rung, rank: int | None) -> list[Cell]:
+        """Return the cells in the order of COLUMNS, the modes, MORE."""
+        found, standing = row.speedups.get(rung.budget), row.standings.get(rung.budget)
+        beside, search = row.beside.get(rung.budget, Beside()), self.searches.get(row.entry)
+        runs = [self.records[run] for run in rung.run_ids if run in self.records]
+        lost = self.lost.get((row.entry, rung.budget), {})
+        letters = "".join(standing.letters) if standing else ""
+        return [
+            missing() if rank is None else Cell(f"{rank} {letters}".strip(), float(rank)),
+            Cell(row.entry, row.entry, href=f"entries/{row.entry}.html", tags=self._tags(row)),
+            missing() if found is None else Cell(words.speedup(found), found.figure),
+            Cell(words.interval(found), _low(found), bar=bar_of(found, self.span)),
+            missing() if standing is None else Cell(_chance(standing.first), standing.first),
+            _figure(beside.time, words.times),
+            _figure(beside.memory, words.times),
+            *(_figure(lost.get(column.title), _signed) for column in self.modes),
+            _figure(search.charged if search else None, words.short),
+            _extent(search.tolerance if search else None, 1),
+            _diverged(row),
+            _word(tier(runs) if runs else ""),
+            self._ticks(runs),
+            _figure(rung.mean, words.loss),
+            Cell(str(len(rung.seeds)), float(len(rung.seeds))),
+            _figure(rung.charged_tokens if rung.losses else None, words.short),
+            _figure(found.fit if found else None, words.times),
+            _figure(beside.on_curve, words.times),
+            _figure(beside.step, words.times),
+            _figure(beside.tuning_inclusive, words.times),
+            _figure(float(search.spent.trials) if search else None, words.count),
+            _extent(search.sensitivity if search else None, 3),
+            _word(self.material.scope(row.entry)),
+            _word(self.material.entries[row.entry].facts.family if row.entry in self.material.entries else ""),
+            _word(", ".join(standing.dominated_by) if standing else ""),
+        ]
+
+    def _ticks(self, runs: Sequence[Record]) -> Cell:
+        said, broken = ticks_said(runs, self.material)
+        return Cell(said, float(-broken)) if runs else missing()
+
+    def _tags(self, row: Row) -> tuple[str, ...]:
+        tags = {"control": self.material.is_control(row.entry), "placebo": row.placebo_of is not None}
+        return tuple(tag for tag, holds in tags.items() if holds)
+
+
+def _figure(value: float | None, said: Callable[[float], str]) -> Cell:
+    """Return a number's cell; a dash where there is none."""
+    return missing() if value is None else Cell(said(value), float(value))
+
+
+def _word(text: str) -> Cell:
+    return Cell(text, text) if text and text != words.MISSING else missing()
+
+
+def _low(found: Speedup | None) -> float | None:
+    """Return what an interval is sorted by: its lower end, an open one as nothing."""
+    if found is None or found.no_interval is not None:
+        return None
+    return 0.0 if found.low is None else found.low
+
+
+def _diverged(row: Row) -> Cell:
+    runs = sum(len(rung.seeds) + len(rung.failures) for rung in row.rungs)
+    lost = sum(outcome == "diverged" for rung in row.rungs for _, outcome, _ in rung.failures)
+    return Cell(f"{lost} of {runs}", lost / runs) if runs else missing()
+
+
+def _extent(found: Extent | None, digits: int) -> Cell:
+    return missing() if found is None else Cell(f"{'≥ ' * found.open}{found.value:.{digits}f}", found.value)
+
+
+def _chance(share: float) -> str:
+    return "< 1%" if share < 0.005 else f"{100 * share:.0f}%"
+
+
+def _signed(nats: float) -> str:
+    return f"{nats:+.4f}".replace("-", "−")

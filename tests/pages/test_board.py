@@ -1,0 +1,170 @@
+"""The Board in a browser, from file://: sorted, filtered, taken along, by mouse, by keyboard and without script."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+
+import pytest
+import synthetic
+from chromium import browsers, page_of
+
+from bench.pages.build import _bundle, drawn_files, pages, write_site
+from bench.pages.drawing import BUNDLE
+
+pytestmark = pytest.mark.browser
+browser = pytest.fixture(scope="module")(browsers)
+NAMES = ("adamw", "muon", "lion", "sgd")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, sources):
+    material = synthetic.material(tmp_path_factory.mktemp("ledgers"), NAMES, ("bf16", "qat-int8"))
+    return material, pages(replace(material, logs={}), sources)  # runs without curves: a second less for each twenty
+
+
+@pytest.fixture(scope="module")
+def index(made, sources, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("board")
+    write_site({**made[1], **drawn_files(sources), BUNDLE: _bundle(folder)}, folder)
+    return folder / "index.html"
+
+
+def names(page):
+    page.wait_for_selector("#board form:not([hidden])")
+    return page.locator("#board tbody th a").all_inner_texts()
+
+
+def test_the_page_without_script_shows_the_board_and_no_control(browser, index):
+    with page_of(browser, index, java_script_enabled=False) as page:
+        rows = page.locator("#board tbody tr").all_inner_texts()
+        assert len(rows) == len(NAMES) + 3  # placebos of the first
+        assert not page.locator("#board form").is_visible()
+        assert page.get_by_text("Without script this page shows one view").is_visible()
+    with page_of(browser, index) as page:
+        names(page)
+        assert page.locator("#board tbody tr").all_inner_texts() == rows
+
+
+def test_sorting_by_mouse_and_keyboard_says_what_it_did(browser, index):
+    with page_of(browser, index) as page:
+        first = names(page)
+        page.get_by_role("button", name="Entry").click()
+        assert names(page) == sorted(first)
+        assert page.locator('[aria-sort="ascending"]').inner_text().startswith("Entry")
+        button = page.get_by_role("button", name="Loss", exact=True)
+        assert button.count() == 0, "a column that is not shown at first"
+        page.get_by_role("button", name="Speedup").focus()
+        page.keyboard.press("Enter")
+        ranked = names(page)
+        assert page.locator('[aria-sort="descending"]').inner_text().startswith("Speedup")
+        assert page.locator("#said").inner_text() == "Sorted by Speedup, descending"
+        page.keyboard.press("Space")
+        assert names(page) == ranked[::-1]
+        assert page.evaluate("document.activeElement.textContent") == "Speedup", "the focus stays on the button"
+
+
+def test_the_address_holds_the_view(browser, index):
+    with page_of(browser, index) as page:
+        names(page)
+        page.get_by_label("Budget").select_option("1x")
+        page.get_by_label("Filter").fill("hidden")
+        page.get_by_text("Columns", exact=True).click()
+        page.get_by_label("Loss", exact=True).check()
+        page.get_by_label("Memory", exact=True).uncheck()
+        page.get_by_role("button", name="Loss", exact=True).click()
+        shown, hash = page.locator("#board table").inner_text(), page.evaluate("location.hash")
+        assert "budget=1x" in hash and "filter=hidden" in hash and "sort=-loss" in hash
+    with page_of(browser, index, hash) as page:
+        names(page)
+        assert page.locator("#board table").inner_text() == shown
+        page.get_by_role("button", name="Reset the view").click()
+        assert page.evaluate("location.hash") == ""
+    with page_of(browser, index, "#task=nano&mode=qat-int8&track=tuned&budget=9x&sort=nothing&columns=no") as page:
+        assert set(NAMES) <= set(names(page)), "what an address says wrongly is as at first"
+        assert page.get_by_label("Mode").input_value() == "qat-int8"
+
+
+def test_filtering_keeps_the_rows_in_which_every_word_occurs(browser, index):
+    with page_of(browser, index) as page:
+        names(page)
+        page.get_by_label("Filter").fill("adamw placebo")
+        assert names(page) == ["adamw@1", "adamw@2", "adamw@3"]
+        assert "3 of 3 entries are shown, 7 without the filter" in page.locator(".more").inner_text()
+        page.get_by_label("Filter").fill("nothing like it")
+        assert page.locator("#board tbody").inner_text() == "No entry fits the filter."
+
+
+def test_a_view_is_taken_along_as_csv_json_and_latex_and_cited_by_its_digest(browser, index, made):
+    board = made[0].boards[0]
+    figures = {row.entry: row.speedups[board.headline_budget].figure for row in board.rows}
+    with page_of(browser, index) as page:
+        shown, taken = names(page), {}
+        for label in ("CSV", "JSON", "LaTeX"):
+            with page.expect_download() as waiting:
+                page.get_by_role("button", name=label, exact=True).click()
+            taken[label] = waiting.value.path().read_text()
+        cited = page.locator(".cite code").text_content()
+    table = list(csv.DictReader(io.StringIO(taken["CSV"])))
+    assert [line["entry"] for line in table] == shown
+    assert {line["entry"]: float(line["speedup"]) for line in table} == pytest.approx(figures, rel=1e-8)
+    facts = json.loads(taken["JSON"])
+    assert [row["entry"] for row in facts["rows"]] == shown and facts["mode"] == "bf16"
+    assert taken["LaTeX"].count("\\\\\n") == len(shown) + 1 and "$\\times$" in taken["LaTeX"]
+    assert cited.startswith("@misc{isoloss-nano-bf16-tuned-") and facts["digest"] in cited and "year = {2026}" in cited
+
+
+def test_a_board_of_many_entries_renders_a_bounded_number_of_rows(browser, index, tmp_path):
+    text = (index.parent / "boards" / "nano.bf16.tuned.js").read_text()
+    facts = json.loads(text.removeprefix("isoloss.show(").rstrip().removesuffix(");"))
+    for budget in facts["budgets"]:
+        budget[2] = [row for row in budget[2] for _ in range(300)]
+    for path in ("index.html", "static/style.css", "static/tables.js", "static/cite.js", "static/board.js",
+                 "static/charts.js", "static/icon.svg"):  # fmt: skip
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes((index.parent / path).read_bytes())
+    (tmp_path / "boards").mkdir()
+    (tmp_path / "boards" / "nano.bf16.tuned.js").write_text(f"isoloss.show({json.dumps(facts)});")
+    with page_of(browser, tmp_path / "index.html") as page:
+        assert len(names(page)) == 60
+        page.get_by_role("button", name="Show more").click()
+        assert len(names(page)) == 120
+        took = page.evaluate(
+            "() => { const start = performance.now(); document.querySelector('#board thead button').click(); "
+            "return performance.now() - start; }"
+        )
+        assert took < 1000, "a sort of 2,100 rows; 20 ms on a quiet machine"
+
+
+def test_on_a_phone_rows_are_cards_and_nothing_overflows(browser, index):
+    with page_of(browser, index, viewport={"width": 390, "height": 844}) as page:
+        names(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        box = page.locator("#board tbody td.figure").first.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+        assert page.locator("#board tbody tr").first.evaluate("row => getComputedStyle(row).display") == "grid"
+
+
+def test_a_chart_answers_to_the_pointer_under_the_strict_policy(browser, index):
+    with page_of(browser, index.parent / "tasks" / "nano.html") as page:
+        figure = page.locator("figure.chart").first
+        assert figure.locator("svg").get_attribute("role") == "img"
+        page.evaluate("window.securityErrors = []; document.addEventListener('securitypolicyviolation', "
+                      "event => window.securityErrors.push(event.violatedDirective))")  # fmt: skip
+        figure.hover()
+        page.wait_for_selector("figure.chart.lively svg")
+        assert figure.locator("svg title").text_content().startswith("Loss against charged tokens")
+        assert page.evaluate("window.securityErrors") == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", ["index.html", "tasks/index.html", "tasks/nano.html", "entries/index.html", "run"])
+def test_a_scan_for_accessibility_finds_nothing_serious(browser, index, path, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    target = index.parent / path if path != "run" else min(index.parent.glob("runs/*.html"))
+    with page_of(browser, target, color_scheme=scheme) as page:
+        page.wait_for_load_state("load")
+        found = axe.Axe().run(page, options={"preload": False}).response["violations"]  # the policy forbids fetching
+    assert [
+        (one["id"], one["nodes"][0]["html"][:200]) for one in found if one["impact"] in ("serious", "critical")
+    ] == []
