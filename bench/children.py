@@ -1,7 +1,7 @@
 """Child records: what is measured on a run's weights after it, in a file beside its record. Facts only, as there."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -13,7 +13,7 @@ from bench.spec import Spec, parse_json, read_text, validate
 
 SCHEMA = 1
 MODE_BYTES = 4096  # the most that one mode's part may take
-DOWNSTREAM, QUANTIZED = "downstream", "quantized"  # kinds, as in the files' names
+DOWNSTREAM, QUANTIZED = "downstream.json", "quantized.json"  # what follows the parent's run_id in the files' names
 
 
 class Score(Spec):
@@ -69,6 +69,24 @@ class Hawq(Spec):
     negative: int  # layers whose estimated trace was below 0 and taken as 0
 
 
+class Tails(Spec):
+    """How far the largest entries stand out (bench.diagnose.outliers), means over layers; null where none has it."""
+
+    max_over_mean: float | None
+    max_over_median: float | None
+    kurtosis: float | None  # excess
+    feature_kurtosis: float | None
+
+
+class Summary(Spec):
+    """The diagnosis in short; layer by layer it lies in the file beside (bench.diagnosis)."""
+
+    digest: Digest  # of this mode's part of that file
+    error: float | None  # R_L: squared error of the logits against the float network's, relative
+    weights: Tails  # rotated where the mode rotates
+    activations: Tails  # inputs of the layers in the float network, rotated likewise
+
+
 class AfterTraining(Spec):
     """One mode of a finished checkpoint, measured on the scoring half."""
 
@@ -80,45 +98,71 @@ class AfterTraining(Spec):
     calibration: Digest | None  # of the tokens; null where none were looked at
     gptq: Gptq | None
     hawq: Hawq | None
+    diagnosis: Summary
     machine: Digest  # kind
     seconds: float  # to round and to measure
     made: str  # UTC, ISO 8601
 
 
-class _Child(Spec):
+class Rounded(Spec):
+    """One mode of weights from the middle of a run."""
+
+    mode_digest: Digest
+    loss: Loss
+    degradation: Loss  # nats above the float loss of the same weights
+    layers: int  # that rounded, each in all of its passes
+
+
+class Crossing(Spec):
+    """Weights at the first point of the run's curve below one of the task's common losses.
+
+    They come from the middle of a schedule, and degrade unlike those of its end: for the Common-Loss comparison of
+    arXiv 2509.23500 alone.
+    """
+
+    threshold: float  # nats, of the curve
+    tokens: int
+    curve_loss: float  # there, on the curve's sequences
+    weights: Digest
+    float_loss: Loss  # on the scoring half
+    modes: dict[str, Rounded]
+
+
+class Child(Spec):
     schema_version: int = Field(alias="schema")
     run_id: Digest  # of the parent
     weights: Digest  # evaluated
     digest: Digest  # of all that the file says
 
 
-class Downstream(_Child):
+class Downstream(Child):
     modes: dict[str, ModeScores]
 
 
-class Quantized(_Child):
-    """All modes of one finished checkpoint."""
+class Quantized(Child):
+    """All modes of one finished checkpoint, and of the checkpoints at common losses, the highest loss first."""
 
     modes: dict[str, AfterTraining]
+    crossings: tuple[Crossing, ...] = ()
 
 
-Child = TypeVar("Child", bound=_Child)
+Some = TypeVar("Some", bound=Child)
 
 
 def downstream_path(record: Path) -> Path:
-    return record.with_suffix(f".{DOWNSTREAM}.json")
+    return record.with_suffix(f".{DOWNSTREAM}")
 
 
 def quantized_path(record: Path) -> Path:
-    return record.with_suffix(f".{QUANTIZED}.json")
+    return record.with_suffix(f".{QUANTIZED}")
 
 
 def is_downstream(path: Path) -> bool:
-    return path.name.endswith(f".{DOWNSTREAM}.json")
+    return path.name.endswith(f".{DOWNSTREAM}")
 
 
 def is_quantized(path: Path) -> bool:
-    return path.name.endswith(f".{QUANTIZED}.json")
+    return path.name.endswith(f".{QUANTIZED}")
 
 
 def write_downstream(path: Path, run_id: str, weights: str, mode: str, scores: ModeScores) -> None:
@@ -127,13 +171,21 @@ def write_downstream(path: Path, run_id: str, weights: str, mode: str, scores: M
     before = old.get(mode)
     if before is not None and put_alike(before, scores):
         scores = scores.model_copy(update={"tasks": {**before.tasks, **scores.tasks}})
-    _write(path, run_id, weights, {**old, mode: scores})
+    write_child(path, run_id, weights, {**old, mode: scores})
 
 
 def write_quantized(path: Path, run_id: str, weights: str, mode: str, measured: AfterTraining) -> None:
     """Add a mode to the child record, or put it in the old one's place, in one move."""
-    old = read_quantized(path).modes if path.exists() else {}
-    _write(path, run_id, weights, {**old, mode: measured})
+    old = read_quantized(path) if path.exists() else None
+    write_child(path, run_id, weights, {**(old.modes if old else {}), mode: measured}, old.crossings if old else ())
+
+
+def write_crossing(path: Path, run_id: str, weights: str, crossing: Crossing) -> None:
+    """Add what was measured at a common loss to the child record, beside what is there, in one move."""
+    old = read_quantized(path) if path.exists() else None
+    others = [other for other in (old.crossings if old else ()) if other.threshold != crossing.threshold]
+    crossings = sorted([*others, crossing], key=lambda one: -one.threshold)
+    write_child(path, run_id, weights, old.modes if old else {}, crossings)
 
 
 def put_alike(one: ModeScores, other: ModeScores) -> bool:
@@ -142,12 +194,16 @@ def put_alike(one: ModeScores, other: ModeScores) -> bool:
     return one.model_dump(exclude=result) == other.model_dump(exclude=result)
 
 
-def _write(path: Path, run_id: str, weights: str, found: Mapping[str, Spec]) -> None:
+def write_child(
+    path: Path, run_id: str, weights: str, found: Mapping[str, Spec], crossings: Sequence[Crossing] = ()
+) -> None:
     modes = {name: own.model_dump(mode="json") for name, own in sorted(found.items())}
-    assert all(len(_text(own)) <= MODE_BYTES for own in modes.values()), {
-        n: len(_text(own)) for n, own in modes.items()
-    }
-    write_atomically(path, _text(seal({"schema": SCHEMA, "run_id": run_id, "weights": weights, "modes": modes})))
+    large = {name: len(_text(own)) for name, own in modes.items() if len(_text(own)) > MODE_BYTES}
+    assert not large, large
+    facts = {"schema": SCHEMA, "run_id": run_id, "weights": weights, "modes": modes}
+    if crossings:
+        facts["crossings"] = [crossing.model_dump(mode="json") for crossing in crossings]
+    write_atomically(path, _text(seal(facts)))
 
 
 def _text(facts: dict[str, Any]) -> bytes:
@@ -155,16 +211,16 @@ def _text(facts: dict[str, Any]) -> bytes:
 
 
 def read_downstream(path: Path) -> Downstream:
-    return _read(path, DOWNSTREAM, Downstream)
+    return check_child(path, read_text(path), DOWNSTREAM, Downstream)
 
 
 def read_quantized(path: Path) -> Quantized:
-    return _read(path, QUANTIZED, Quantized)
+    return check_child(path, read_text(path), QUANTIZED, Quantized)
 
 
-def _read(path: Path, kind: str, model: type[Child]) -> Child:
+def check_child(path: Path, text: str, kind: str, model: type[Some]) -> Some:
     """Return a child record whose digest was checked, and its parent's name; one edited by hand is refused."""
-    table = parse_json(read_text(path), str(path))
+    table = parse_json(text, str(path))
     if isinstance(table, dict) and table.get("schema") != SCHEMA:
         raise BenchError(f"{path}: schema {table.get('schema')!r} is not one this version reads ({SCHEMA})")
     found = validate(table, model, str(path))
@@ -173,8 +229,8 @@ def _read(path: Path, kind: str, model: type[Child]) -> Child:
             f"{path}: it was changed after it was written (its digest does not fit)",
             "restore it from version control, or measure again",
         )
-    if path.name != f"{found.run_id}.{kind}.json":
-        raise BenchError(f"{path}: its name is not its parent's run_id followed by .{kind}.json")
+    if path.name != f"{found.run_id}.{kind}":
+        raise BenchError(f"{path}: its name is not its parent's run_id followed by .{kind}")
     parent = path.with_name(f"{found.run_id}.json")
     if parent.exists() and read_record(parent).weights.evaluated != found.weights:
         raise BenchError(f"{path}: its weights are not those that its parent {parent.name} was evaluated at")

@@ -1,24 +1,28 @@
-"""A plan carried out: its trials into the ledger, the tuned values written, its ladder into records. It goes on from
-whatever is there: the ledger's lines, the records of its runs, the checkpoints of those under way."""
+"""A plan carried out: its trials into the ledger, the tuned values written, its ladder into records, their checkpoints
+measured in the modes after training. It goes on from whatever is there: the ledger's lines, the records of its runs and
+their child records, the checkpoints of those under way."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from filelock import FileLock, Timeout
 
 from bench.entry import Entry, Value
 from bench.errors import BenchError
+from bench.evaluate.finished import forget_all, uncrossed, unmeasured
 from bench.index import IndexRow, load_index
-from bench.jobs import Job, make, pilot, steps_of
-from bench.ledger import Trial, TrialRun, append, ledger_path, read_ledger
+from bench.jobs import Job, complete, make, pilot, steps_of
+from bench.ledger import Study, Trial, TrialRun, append, ledger_path, read_ledger
+from bench.mode import FLOAT
 from bench.orders import Orders, Paths, tuned_of
-from bench.plan import Plan
-from bench.record import read_record
+from bench.plan import Plan, find_plans
+from bench.record import Track, read_record
 from bench.task import Task, rung_name
-from bench.tuned import Cost, Tuned, tuned_path, write_tuned
-from bench.tuning import Configuration, state_of
+from bench.trials import State, state_after, state_of
+from bench.tuned import Cost, Tuned, read_tuned, tuned_path, write_tuned
+from bench.tuning import Configuration
 
 
 class Engine(Protocol):
@@ -51,6 +55,7 @@ class Conductor:
         self.stand = Stand()
         self.orders = Orders(plan, paths, lambda jobs: dict(engine.map(pilot, jobs)))
         self.ledger = ledger_path(paths.ledgers, plan)
+        self.before = plans_before(plan, paths.plans)
         _check(plan, task, Entry(paths.entry))
 
     def evaluate(self) -> None:
@@ -81,17 +86,22 @@ class Conductor:
     def _trials(self) -> list[Trial]:
         return read_ledger(self.ledger, self.plan)
 
+    def _state(self, trials: Sequence[Trial]) -> State:
+        steps, ledgers = steps_of(self.task), self.paths.ledgers
+        studies = {
+            plan.digest: Study(plan, tuple(read_ledger(ledger_path(ledgers, plan), plan))) for plan in self.before
+        }
+        before = state_after(studies[self.plan.after], studies, steps) if self.plan.after else None
+        return state_of(self.plan, steps, trials, str(self.ledger), before)
+
     def _tune(self) -> None:
-        if self.plan.after is not None:  # further seeds, at the values that were looked at
-            return
-        steps = steps_of(self.task)
         while True:
             trials = self._trials()
-            state = state_of(self.plan, steps, trials, str(self.ledger))
-            if state.tuned is not None:
+            state = self._state(trials)
+            if not state.waiting:
                 break
             self._run_trials(state.waiting, trials)
-        self._write_tuned(state.tuned, trials)
+        self._write_tuned(state, trials)
 
     def _run_trials(self, waiting: Sequence[Configuration], trials: list[Trial]) -> None:
         """Run a batch and append its trials in their order, each as soon as those before it are there."""
@@ -109,7 +119,16 @@ class Conductor:
                 trials.append(append(self.ledger, self.plan, trials, wanted.stage, wanted.rung, wanted.values, runs))
                 written += 1
 
-    def _write_tuned(self, tuned: dict[float, dict[str, Value]], trials: list[Trial]) -> None:
+    def _write_tuned(self, state: State, trials: list[Trial]) -> None:
+        """Write what the ledger led to, beside what plans that added modes have written, or add what this one found."""
+        path = tuned_path(self.paths.entry, self.plan.task, self.plan.entry)
+        there = read_tuned(self.paths.entry, self.plan.task, self.plan.entry)
+        found = _by_mode(state)
+        if self.plan.after is not None:
+            if trials and there is not None:
+                added = {**there.added, self.plan.digest: trials[-1].digest}
+                write_tuned(path, there.model_copy(update={"tuned": {**there.tuned, **found}, "added": added}))
+            return
         runs = [run for trial in trials for run in trial.runs]
         cost = Cost(
             trials=len(trials),
@@ -122,70 +141,104 @@ class Conductor:
             for rung, job in jobs.items():
                 scales = {f"transfer.{name}": value for name, value in (job.transfer or {}).items()}
                 transfer[rung_name(rung)] = {**job.values, **scales}
+        same = there is not None and there.plan == self.plan.digest
         write_tuned(
-            tuned_path(self.paths.entry, self.plan.task, self.plan.entry),
+            path,
             Tuned(
                 plan=self.plan.digest, ledger=trials[-1].digest, cost=cost,
-                tuned={"bf16": {rung_name(rung): values for rung, values in sorted(tuned.items())}},
-                transfer={"bf16": transfer} if transfer else {},
+                tuned={**(there.tuned if there and same else {}), **found},
+                transfer={FLOAT: transfer} if transfer else {},
+                added=there.added if there and same else {},
             ),
         )  # fmt: skip
 
     def _ladder(self) -> None:
+        """Make the runs that have no record, each measured in the modes after training, then measure what is left."""
         tuned = tuned_of(self.paths.entry, self.plan.task, self.plan.entry)
         self._check_tuned(tuned)
+        done = {_key(row.track, row.mode, row.budget, row.seed) for row in self._records(self.plan)}
         jobs = [
-            self.orders.run("tuned", rung, seed, tuned.at(rung))
-            if track == "tuned"
-            else self.orders.transfer(rung, seed)
-            for track in self.plan.tracks
-            for rung, seeds in sorted(self.plan.ladder.items())
-            for seed in seeds
+            self.orders.transfer(rung, seed)
+            if track == "transfer"
+            else self.orders.run(track, rung, seed, tuned.at(rung, mode), mode)
+            for track, mode, rung, seed in self.plan.runs()
+            if _key(track, mode, rung, seed) not in done
         ]
-        done = {_key(row.track, row.budget, row.seed) for row in self._records()}
-        jobs = [job for job in jobs if _key(job.track, job.rung, job.seed) not in done]
-        self._expect("ladder", jobs)
-        for place, path in self.engine.map(make, jobs):
+        after = self.plan.after_modes
+        self._complete("ladder", [replace(job, after=after) if job.mode == FLOAT else job for job in jobs])
+        self._complete("modes", list(self._to_measure()) if after else [])
+
+    def _complete(self, stage: str, jobs: Sequence[Job]) -> None:
+        self._expect(stage, jobs)
+        for place, path in self.engine.map(complete, jobs):
             record = read_record(path)
             self._ran(jobs[place], record.outcome, record.score_loss)
 
+    def _to_measure(self) -> Iterator[Job]:
+        """Yield a job for each finished float run that lacks a mode; the weights of the others are needed no more."""
+        measured = self.before[-1] if self.plan.adds_modes else self.plan
+        rows = [row for row in self._records(measured) if row.mode == FLOAT]
+        missing = set(measured.runs()) - {(row.track, row.mode, row.budget, row.seed) for row in rows}
+        if missing := {run for run in missing if run[1] == FLOAT}:
+            raise BenchError(
+                f"the plan {self.plan.digest[:16]} adds modes to {measured.digest[:16]}, of which {len(missing)} runs "
+                "have no record", "carry that one out first: bench evaluate",
+            )  # fmt: skip
+        after, places = self.plan.after_modes, self.paths.places
+        for row in rows:
+            path = Path(row.path)
+            if not row.finished:
+                continue
+            if unmeasured(path, after) or uncrossed(path, self.task, after):
+                job = self.orders.run("tuned", row.budget, row.seed, {})
+                yield replace(job, track=cast(Track, row.track), record=path, after=after)
+            elif places.weights is not None:
+                forget_all(path, self.task, places.weights)
+
     def _check_tuned(self, tuned: Tuned) -> None:
-        """Refuse tuned values that are not what the ledger leads to."""
-        if self.plan.after is not None:
-            return
+        """Refuse tuned values that are not what the ledgers lead to."""
         trials = self._trials()
-        led = state_of(self.plan, steps_of(self.task), trials, str(self.ledger)).tuned
-        if led is None:
+        state = self._state(trials)
+        if state.waiting:
             raise BenchError(f"{self.plan.entry} is not tuned on {self.plan.task}", "bench tune comes first")
-        if tuned.ledger != trials[-1].digest or any(tuned.at(rung) != values for rung, values in led.items()):
+        last = tuned.ledger if self.plan.after is None else tuned.added.get(self.plan.digest)
+        led = _by_mode(state)
+        if (trials and last != trials[-1].digest) or any(tuned.tuned.get(mode) != led[mode] for mode in led):
             raise BenchError(
                 f"{tuned_path(self.paths.entry, self.plan.task, self.plan.entry)}: not what {self.ledger} leads to",
                 "bench tune writes it again",
             )
 
-    def _records(self) -> list[IndexRow]:
-        """Return the plan's records that stand, whichever version of the harness made them."""
-        folder = self.paths.places.records / self.plan.task / self.plan.digest[:16]
+    def _records(self, plan: Plan) -> list[IndexRow]:
+        """Return a plan's records that stand, whichever version of the harness made them."""
+        folder = self.paths.places.records / plan.task / plan.digest[:16]
         rows = load_index([folder], None) if folder.exists() else []
         for row in rows:
-            if row.entry_digest != self.plan.entry_digest or row.task_digest != self.plan.task_digest:
+            if row.entry_digest != plan.entry_digest or row.task_digest != plan.task_digest:
                 raise BenchError(f"{row.path}: is not of this plan", "remove it, or restore the plan's folder")
         return rows
 
     def _expect(self, stage: str, jobs: Sequence[Job]) -> None:
         self.stand.stage, self.stand.waiting = stage, len(jobs)
-        self.stand.waiting_tokens = float(sum(self.task.tokens(job.rung) for job in jobs))
+        self.stand.waiting_tokens = sum(self._tokens(job) for job in jobs)
         self.report(self.stand)
 
+    def _tokens(self, job: Job) -> float:
+        """Return what a job trains on; to measure a checkpoint takes none."""
+        return float(self.task.tokens(job.rung)) if job.record is None else 0.0
+
     def _ran(self, job: Job, outcome: str, loss: float | None) -> None:
-        stand, tokens = self.stand, float(self.task.tokens(job.rung))
+        stand, tokens = self.stand, self._tokens(job)
         stand.done, stand.waiting = stand.done + 1, stand.waiting - 1
         stand.done_tokens, stand.waiting_tokens = stand.done_tokens + tokens, stand.waiting_tokens - tokens
-        stand.last = f"{job}: {outcome}" + ("" if loss is None else f" {loss:.4f}")
-        if outcome != "finished":
-            stand.failures.append(stand.last)
-        elif job.rung == self.plan.tuning.rung and loss is not None:
-            stand.best = loss if stand.best is None else min(stand.best, loss)
+        if job.record is not None:
+            stand.last = f"{job}: measured in {len(job.after)} modes"
+        else:
+            stand.last = f"{job}: {outcome}" + ("" if loss is None else f" {loss:.4f}")
+            if outcome != "finished":
+                stand.failures.append(stand.last)
+            elif job.rung == self.plan.tuning.rung and job.mode == FLOAT and loss is not None:
+                stand.best = loss if stand.best is None else min(stand.best, loss)
         self.report(stand)
 
 
@@ -206,5 +259,21 @@ def _trial_run(path: Path) -> TrialRun:
     )  # fmt: skip
 
 
-def _key(track: str, rung: float, seed: int) -> tuple[str, float, int]:
-    return track, rung, seed
+def _key(track: str, mode: str, rung: float, seed: int) -> tuple[str, str, float, int]:
+    return track, mode, rung, seed
+
+
+def _by_mode(state: State) -> dict[str, dict[str, dict[str, Value]]]:
+    """Return the tuned values as their file has them: by mode and rung."""
+    found = {FLOAT: state.tuned or {}, **state.in_modes}
+    return {mode: {rung_name(rung): values for rung, values in sorted(tuned.items())} for mode, tuned in found.items()}
+
+
+def plans_before(plan: Plan, plans: Path) -> list[Plan]:
+    """Return the plans that this one comes after, the first one first."""
+    if plan.after is None:
+        return []
+    there = {other.digest: other for other in find_plans(plans, plan.task, plan.entry)}
+    if plan.after not in there:
+        raise BenchError(f"{plans}: the plan {plan.after[:16]} is not here, and {plan.digest[:16]} comes after it")
+    return [*plans_before(there[plan.after], plans), there[plan.after]]

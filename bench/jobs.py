@@ -13,8 +13,11 @@ from bench.clock import Clock
 from bench.digest import digest_of
 from bench.entry import Entry, Value
 from bench.errors import BenchError
+from bench.evaluate.finished import forget_all, measure_finished, missing_weights
+from bench.mode import FLOAT
 from bench.plan import PLACEBO
-from bench.record import Track, write_atomically
+from bench.record import Track, read_record, write_atomically
+from bench.replay import replay
 from bench.run import run, warm_up
 from bench.setting import Places, Setting, Watch, settle
 from bench.spec import Spec, read_json
@@ -45,15 +48,19 @@ class Job:
     transfer: Transfer | None = None
     batch_factor: float = 1.0  # the study of batches
     checkpoint_seconds: float = 30.0
+    record: Path | None = None  # where the run was made already, and its checkpoint alone is to be measured
+    after: tuple[str, ...] = ()  # modes that its finished checkpoint is measured in
 
     def anywhere(self) -> "Job":
         """Return the job with whole paths, for a worker that starts in another folder of a shared file system."""
         named = {name: path and path.absolute() for name, path in vars(self.places).items()}
         places = Places(**named)
-        return replace(self, task=self.task.absolute(), entry=self.entry.absolute(), places=places)
+        record = self.record and self.record.absolute()
+        return replace(self, task=self.task.absolute(), entry=self.entry.absolute(), places=places, record=record)
 
     def __str__(self) -> str:
-        return f"{self.task.stem} {self.name} {self.track} {rung_name(self.rung)} seed {self.seed}"
+        mode = "" if self.mode == FLOAT else f" {self.mode}"
+        return f"{self.task.stem} {self.name} {self.track}{mode} {rung_name(self.rung)} seed {self.seed}"
 
 
 Report = Callable[[int, int, float], None]  # (steps done, steps, loss)
@@ -91,6 +98,31 @@ def make(job: Job, report: Report = lambda step, steps, loss: None) -> Path:
     claim.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(claim):
         return run(request, job.places, watch, job.checkpoint_seconds)
+
+
+def complete(job: Job, report: Report = lambda step, steps, loss: None) -> Path:
+    """Make the job's record, where it does not stand, and measure its finished checkpoint in the modes after training.
+
+    Every mode is written as soon as it is measured, so a killed worker's next goes on with the one under way. Weights
+    that are gone are made again by a replay, and removed once nothing is left to measure.
+    """
+    path = make(job, report) if job.record is None else job.record
+    record = read_record(path)
+    weights = job.places.weights
+    if not job.after or record.outcome != "finished" or weights is None:
+        return path
+    request = request_of(job)
+    _settled(request, job)
+    claim = job.places.work / "jobs" / f"{record.run_id}.lock"
+    claim.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(claim):
+        if missing_weights(path, request.task, job.after, weights):
+            watch = Watch(progress=lambda now, steps, batch_tokens: report(now.step, steps, now.losses[-1]))
+            replay(path, request.task, request.entry, job.places, watch, weights_folder=weights)
+        for _ in measure_finished(path, request.task, job.after, weights, job.places.data):
+            pass
+        forget_all(path, request.task, weights)
+    return path
 
 
 def _settled(request: Request, job: Job) -> Setting:

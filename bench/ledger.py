@@ -13,7 +13,7 @@ from bench.plan import Plan, all_plans
 from bench.record import Digest, Loss, Outcome
 from bench.spec import Spec, parse_json, read_text, validate
 
-Stage = Literal["sweep", "sobol", "refine", "rung", "transfer", "batch"]
+Stage = Literal["sweep", "sobol", "refine", "rung", "transfer", "batch", "mode"]
 
 
 class TrialRun(Spec):

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.children import is_downstream, is_quantized, read_downstream, read_quantized
+from bench.children import is_downstream, is_quantized, quantized_path, read_downstream, read_quantized
+from bench.diagnosis import check_diagnosis, is_diagnosis
 from bench.entry import Entry, Facts
 from bench.errors import BenchError
 from bench.forbidden import refuse
@@ -58,6 +59,9 @@ def _lint_file(path: Path) -> str | None:
         if pins is not None:
             check_record(record.task, record.inputs.task_digest, read_pins(pins))
         return f"record of {record.entry} on {record.task} at {rung_name(record.inputs.budget)}: {record.outcome}"
+    if is_diagnosis(path):
+        found = check_diagnosis(read_quantized(quantized_path(path.with_name(path.name.partition(".")[0]))), path)
+        return f"diagnoses of {', '.join(found.modes)}"
     if path.suffix != ".toml":
         return None
     if (path.parent / "optimizer.py").exists() or "[schedule]" in read_text(path):

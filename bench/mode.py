@@ -46,6 +46,7 @@ class Mode(Spec):
     algorithm: Literal["round", "gptq", "hawq"] | None = None  # of a finished checkpoint
     average_bits: Annotated[float, Field(ge=2, le=8)] | None = None  # of hawq
     candidate_bits: tuple[Bits, ...] | None = None  # of hawq
+    on_request: bool = False  # a plan has it only where it is named
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -77,7 +78,7 @@ class Mode(Spec):
     @property
     def digest(self) -> str:
         """Return the digest of what the file says and, where something is rounded, of the code that rounds."""
-        says = self.model_dump(mode="json", exclude={"summary"}, exclude_none=True)
+        says = self.model_dump(mode="json", exclude={"summary", "on_request"}, exclude_none=True)
         return digest_of({**says, "code": _code(self.algorithm)} if self.quantizes else says)
 
 
@@ -102,3 +103,27 @@ def read_mode(name: str, kind: Literal["training", "after"] | None = None) -> Mo
         what = "acts on a finished checkpoint" if mode.kind == "after" else "is one of training"
         raise BenchError(f"mode {name} {what} and cannot be used here", f"use one of {like or 'none yet'}")
     return mode
+
+
+FLOAT = "bf16"  # the mode that degradations are measured against
+SETS = ("standard", "all", "after", "none")  # of modes, as a plan is told them
+
+
+def modes_named(text: str) -> tuple[str, ...]:
+    """Return the modes of a plan: bf16, then those of training, then those of finished checkpoints.
+
+    text: none; after, all of finished checkpoints; all; standard, all but those on request; or names with commas.
+    """
+    known = {name: read_mode(name) for name in mode_names()}
+    named = set(text.split(","))
+    if len(named) == 1 and named <= set(SETS):
+        kept = {
+            "standard": lambda mode: not mode.on_request,
+            "all": lambda mode: True,
+            "after": lambda mode: mode.kind == "after",
+            "none": lambda mode: False,
+        }[text]
+        named = {name for name, mode in known.items() if kept(mode)}
+    for name in named - set(known):
+        raise BenchError(f"no mode {name}{did_you_mean(name, [*known, *SETS])}", f"known: {', '.join([*SETS, *known])}")
+    return FLOAT, *sorted(named - {FLOAT}, key=lambda name: (known[name].kind == "after", name))

@@ -10,11 +10,12 @@ from bench.claims import DECAY, without_decay
 from bench.entry import WARMUP, Entry, Value
 from bench.errors import BenchError
 from bench.jobs import Job, read_sizes
+from bench.mode import FLOAT
 from bench.plan import Plan
 from bench.record import Track
 from bench.setting import Places
 from bench.tuned import Tuned, read_tuned, rest_of
-from bench.tuning import BATCH, FACTOR, Configuration
+from bench.tuning import BATCH, FACTOR, MODE, Configuration
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,14 @@ class Orders:
         if wanted.stage == "transfer":
             job = self.transfer(wanted.rung, seed, _number(values[FACTOR]))
         else:
-            batch = _number(values.pop(BATCH, 1.0))
-            job = replace(self.run("tuned", wanted.rung, seed, values), batch_factor=batch)
+            batch, mode = _number(values.pop(BATCH, 1.0)), str(values.pop(MODE, FLOAT))
+            job = replace(self.run("tuned", wanted.rung, seed, values, mode), batch_factor=batch)
         return replace(job, places=replace(job.places, records=job.places.work / "trials", weights=None))
 
-    def run(self, track: Track, rung: float, seed: int, values: dict[str, Value]) -> Job:
+    def run(self, track: Track, rung: float, seed: int, values: dict[str, Value], mode: str = FLOAT) -> Job:
         return Job(
             task=self.paths.task, entry=self.paths.entry, name=self.plan.entry, values=values, rung=rung, seed=seed,
-            track=track, mode="bf16", plan=self.plan.digest, machine_kind=self.plan.machine_kind,
+            track=track, mode=mode, plan=self.plan.digest, machine_kind=self.plan.machine_kind,
             task_digest=self.plan.task_digest, entry_digest=self.plan.entry_digest, places=self.paths.places,
             rest=None if self.plan.yardstick is None else rest_of(self._yardstick.at(rung)),
         )  # fmt: skip

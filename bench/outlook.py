@@ -9,11 +9,13 @@ from bench.errors import BenchError
 from bench.forecast import MFU
 from bench.index import IndexRow
 from bench.ledger import Trial
+from bench.mode import FLOAT
 from bench.plan import Plan
 from bench.score.board import make_board
 from bench.score.power import smallest_speedup
 from bench.score.statistics import Noise
 from bench.task import Task, rung_name
+from bench.tuning import MODE_FACTORS
 
 RATES = 3  # learning rates tried at each rung beside the tuning rung, if none of its ends is the best
 
@@ -25,7 +27,16 @@ def outlook(plan: Plan, task: Task, rows: Sequence[IndexRow], trials: Sequence[T
         f"tuning: {search:,} tokens or more, {_hours(search, plan, rows, trials)}",
         f"ladder: {ladder:,} tokens on {' and '.join(plan.tracks)}, {_hours(ladder, plan, rows, trials)}",
     ]
-    return lines if plan.yardstick is None else [*lines, *_detectable(plan, task, rows)]
+    if plan.adds_modes:
+        lines = [f"adds modes to the plan {(plan.after or '')[:16]}, at the values it was tuned to"]
+    if plan.training_modes:
+        tokens = mode_tokens(plan, task)
+        said = f"{', '.join(plan.training_modes)}: {tokens:,} tokens in training, trials among them"
+        lines.append(f"{said}, {_hours(tokens, plan, rows, trials)} and what rounding takes")
+    if plan.after_modes:
+        runs = len(plan.tracks) * sum(len(seeds) for seeds in plan.ladder.values())
+        lines.append(f"{', '.join(plan.after_modes)}: on the checkpoints of {runs} runs")
+    return lines if plan.yardstick is None or plan.adds_modes else [*lines, *_detectable(plan, task, rows)]
 
 
 def searched_tokens(plan: Plan, task: Task) -> int:
@@ -38,8 +49,15 @@ def searched_tokens(plan: Plan, task: Task) -> int:
     return len(plan.tuning.seeds) * (at_rung * task.tokens(plan.tuning.rung) + others)
 
 
+def mode_tokens(plan: Plan, task: Task) -> int:
+    """Return what modes that train rounded take: their learning rates at the tuning rung, and their runs."""
+    trials = len(MODE_FACTORS) * len(plan.tuning.seeds) * task.tokens(plan.tuning.rung) * len(plan.training_modes)
+    return trials + sum(task.tokens(rung) for _, mode, rung, _ in plan.runs() if mode != FLOAT)
+
+
 def ladder_tokens(plan: Plan, task: Task) -> int:
-    return sum(len(seeds) * task.tokens(rung) for rung, seeds in plan.ladder.items()) * len(plan.tracks)
+    """Return what the runs in float take."""
+    return sum(task.tokens(rung) for _, mode, rung, _ in plan.runs() if mode == FLOAT)
 
 
 def _hours(tokens: int, plan: Plan, rows: Sequence[IndexRow], trials: Sequence[Trial]) -> str:
@@ -60,7 +78,7 @@ def hours_on(plan: Plan, task: Task, name: str | None, devices: int = 1, price: 
     if name is None:
         return []
     device = device_named(name)
-    tokens = searched_tokens(plan, task) + ladder_tokens(plan, task)
+    tokens = searched_tokens(plan, task) + ladder_tokens(plan, task) + mode_tokens(plan, task)
     hours = tokens * task.flops_per_token / (device.peak_flops * MFU) / 3600
     cost = "" if price is None else f", {hours * price:,.2f} at {price:g} an hour"
     wall = "" if devices == 1 else f", {hours / devices:,.1f} by {devices} of them"

@@ -1,5 +1,6 @@
 """A plan: all runs that a claim will rest on, written and digested before the first of them (protocol B and D)."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ from pydantic import Field
 from bench.digest import digest_of
 from bench.entry import WARMUP, Entry, Range
 from bench.errors import BenchError
+from bench.mode import FLOAT, read_mode
 from bench.record import Digest, Track, write_atomically
 from bench.spec import Spec, read_json
 from bench.task import Task, rung_name
@@ -18,6 +20,8 @@ TUNING_SEEDS = 1000  # the first seed of tuning; scoring seeds lie below
 PLACEBO_SEEDS = 100  # between the tuning seeds of two placebos
 PLACEBO = "@"  # adamw@2 is the second further tuning of adamw
 LOOKS = 3  # at most (protocol D)
+MODE_LADDER = (0.25, 2.0)  # ends of the yardstick's ladder in a training mode; entries run the tuning rung (protocol E)
+MODE_SEEDS = 3  # of each of its rungs: the first ones, so that every run has its twin in float
 
 
 class Tuning(Spec):
@@ -51,11 +55,34 @@ class Plan(Spec):
     after: Digest | None  # the plan that was looked at before this one was written
     look: Annotated[int, Field(ge=1, le=LOOKS)]
     control: bool = False  # measured and shown, and never ranked
+    mode_rungs: dict[str, tuple[int, ...]] = Field(default_factory=dict)  # seeds by rung in modes that train rounded
 
     @property
     def digest(self) -> str:
-        facts = self.model_dump(mode="json", by_alias=True)
-        return digest_of({name: value for name, value in facts.items() if name != "control" or value})
+        return digest_of(self.model_dump(mode="json", by_alias=True, exclude_defaults=True))  # as before a field came
+
+    @property
+    def adds_modes(self) -> bool:
+        """Whether it trains nothing in float, and adds its modes to the runs of the plan that it comes after."""
+        return FLOAT not in self.modes
+
+    @property
+    def training_modes(self) -> tuple[str, ...]:
+        """Those that train rounded."""
+        return tuple(name for name in self.modes if name != FLOAT and read_mode(name).kind == "training")
+
+    @property
+    def after_modes(self) -> tuple[str, ...]:
+        """Those of finished checkpoints: of every float run, on all tracks."""
+        return tuple(name for name in self.modes if read_mode(name).kind == "after")
+
+    def runs(self) -> Iterator[tuple[Track, str, float, int]]:
+        """Yield track, mode, rung and seed of every run that trains; modes that round are run on the tuned track."""
+        for track in self.tracks if FLOAT in self.modes else ():
+            yield from ((track, FLOAT, rung, seed) for rung, seeds in sorted(self.ladder.items()) for seed in seeds)
+        for mode in self.training_modes:
+            rungs = sorted((float(name.removesuffix("x")), seeds) for name, seeds in self.mode_rungs.items())
+            yield from (("tuned", mode, rung, seed) for rung, seeds in rungs for seed in seeds)
 
     @property
     def twin(self) -> str:
@@ -69,9 +96,12 @@ class Plan(Spec):
 
 def make_plan(
     task_name: str, task: Task, entry: Entry, machine_kind: str, yardstick: Plan | None, placebo: int = 0,
-    after: Plan | None = None, seeds: int = 3,
+    after: Plan | None = None, seeds: int = 3, modes: Sequence[str] = (FLOAT,),
 ) -> Plan:  # fmt: skip
-    """Return the plan of an entry, or of the yardstick, on a task, by the rules of the protocol and nothing else."""
+    """Return the plan of an entry, or of the yardstick, on a task, by the rules of the protocol and nothing else.
+
+    after: the plan that was looked at, for further seeds. A placebo is there to measure tuning noise, in float alone.
+    """
     if "lr" not in entry.facts.search:
         raise BenchError(f"{entry.path}: a plan needs [search.lr]", "an entry that has no learning rate is not tuned")
     own = entry.name == task.reference
@@ -89,8 +119,10 @@ def make_plan(
         )
     first = TUNING_SEEDS + placebo * PLACEBO_SEEDS
     compared = task.budget.compared
+    modes = (FLOAT,) if placebo else tuple(modes)
     rungs = {rung: 10 if rung == 1 else 5 for rung in task.budget.rungs} if own else dict.fromkeys(compared, seeds)
     taken = max((seed for held in after.rungs.values() for seed in held), default=-1) + 1 if after else 0
+    scoring = {rung_name(rung): tuple(range(taken, taken + count)) for rung, count in rungs.items()}
     tracks: tuple[Track, ...] = ("tuned", "transfer") if not own and entry.facts.transfer else ("tuned",)
     return Plan(
         schema=SCHEMA,
@@ -112,14 +144,37 @@ def make_plan(
             refined=tuple(rung for rung in task.budget.rungs if rung <= compared[0]) if own else (),
             scramble=placebo,
         ),
-        rungs={rung_name(rung): tuple(range(taken, taken + count)) for rung, count in rungs.items()},
+        rungs=scoring,
         tracks=("tuned",) if placebo else tracks,
-        modes=("bf16",),
+        modes=modes,
         yardstick=None if yardstick is None else yardstick.digest,
         after=None if after is None else after.digest,
         look=1 if after is None else after.look + 1,
         control=entry.facts.control and not own,
+        mode_rungs=_mode_rungs(scoring, own, compared[0], modes),
     )
+
+
+def _mode_rungs(
+    scoring: Mapping[str, Sequence[int]], own: bool, rung: float, modes: Sequence[str]
+) -> dict[str, tuple[int, ...]]:
+    """Return rungs and seeds of runs that train rounded; none where no mode does."""
+    low, high = MODE_LADDER if own else (rung, rung)
+    if not any(name != FLOAT and read_mode(name).kind == "training" for name in modes):
+        return {}
+    chosen = {name: seeds for name, seeds in scoring.items() if low <= float(name.removesuffix("x")) <= high}
+    return {name: tuple(seeds[:MODE_SEEDS]) for name, seeds in chosen.items()}
+
+
+def add_modes(plan: Plan, modes: Sequence[str], reference: str) -> Plan:
+    """Return the plan that adds modes to the runs of another. Its seeds are known, so it is no further look."""
+    own, names = plan.entry == reference, tuple(modes)
+    return plan.model_copy(
+        update={
+            "modes": names, "after": plan.digest,
+            "mode_rungs": _mode_rungs(plan.rungs, own, plan.tuning.rung, names),
+        }
+    )  # fmt: skip
 
 
 def plan_path(folder: Path, plan: Plan) -> Path:
@@ -129,7 +184,7 @@ def plan_path(folder: Path, plan: Plan) -> Path:
 def write_plan(folder: Path, plan: Plan) -> Path:
     path = plan_path(folder, plan)
     if not path.exists():
-        write_atomically(path, (plan.model_dump_json(indent=1, by_alias=True) + "\n").encode())
+        write_atomically(path, (plan.model_dump_json(indent=1, by_alias=True, exclude_defaults=True) + "\n").encode())
     return path
 
 
@@ -145,14 +200,14 @@ def read_plan(path: Path) -> Plan:
 
 
 def find_plans(folder: Path, task: str, entry: str) -> list[Plan]:
-    """Return the plans of an entry on a task, first look first."""
+    """Return the plans of an entry on a task, first look first, each before those that add modes to it."""
     return [plan for plan in all_plans(folder, task) if plan.entry == entry]
 
 
 def all_plans(folder: Path, task: str) -> list[Plan]:
-    """Return every plan of a task, by entry and look."""
+    """Return every plan of a task, by entry and look, those that add modes last."""
     plans = [read_plan(path) for path in sorted((folder / task).glob("*.json"))]
-    return sorted(plans, key=lambda plan: (plan.entry, plan.look))
+    return sorted(plans, key=lambda plan: (plan.entry, plan.look, plan.adds_modes, plan.modes))
 
 
 def space_of(plan: Plan) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from bench.assemble import Assembly, Request, Transfer, assemble
 from bench.clock import Clock
 from bench.entry import Entry, Value
 from bench.errors import BenchError
+from bench.evaluate.crossings import keeping
 from bench.evaluate.final import Final, measure
 from bench.evaluate.weights import keep
 from bench.facts import measured
@@ -55,8 +56,9 @@ def replay(
     if weights_folder and steps is not None:
         raise BenchError("--keep-weights needs the whole run: leave --steps out")
     setting = settle(request_of(record, task, entry), watch, record.machine.compiled)
-    assembly = assemble(setting.request, places.data, setting.hardware, steps)
-    progress, outcome, final = _make_again(assembly, watch, whole=steps is None)
+    assembly, progress = assemble(setting.request, places.data, setting.hardware, steps), Progress()
+    assembly = keeping(assembly, progress, setting.request, record.run_id, weights_folder)
+    outcome, final = _make_again(assembly, progress, watch, whole=steps is None)
     first, gap = compare_steps(log, progress)
     mine = measured(assembly, progress, final, assembly.workers)
     differing = () if steps is not None else compare_records(record, mine, outcome)
@@ -111,9 +113,9 @@ def differences(record: Record, setting: Setting) -> list[str]:
     return notes
 
 
-def _make_again(assembly: Assembly, watch: Watch, whole: bool) -> tuple[Progress, Outcome, Final | None]:
+def _make_again(assembly: Assembly, progress: Progress, watch: Watch, whole: bool) -> tuple[Outcome, Final | None]:
     """Train without checkpoints, evaluate a whole run, and return how it ended."""
-    progress, steps = Progress(), assembly.course.stop_after or assembly.course.steps
+    steps = assembly.course.stop_after or assembly.course.steps
     try:
         warm_up(assembly)
         train(assembly.parts, assembly.course, progress, Clock(), lambda must: None,
@@ -122,8 +124,8 @@ def _make_again(assembly: Assembly, watch: Watch, whole: bool) -> tuple[Progress
     except Exception as error:
         outcome, cause = classify(error)
         watch.say(f"{outcome}: {cause}")
-        return progress, outcome, None
-    return progress, ending(final, progress)[0] if final else "finished", final
+        return outcome, None
+    return ending(final, progress)[0] if final else "finished", final
 
 
 def compare_steps(log: Log, progress: Progress) -> tuple[int | None, float]:

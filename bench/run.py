@@ -18,6 +18,7 @@ from bench import checkpoint
 from bench.assemble import Assembly, Request, assemble
 from bench.clock import Clock
 from bench.errors import BenchError
+from bench.evaluate.crossings import keeping
 from bench.evaluate.final import Final, measure
 from bench.evaluate.weights import keep
 from bench.facts import log_of, measured
@@ -99,10 +100,11 @@ def _make(
     folder.mkdir(exist_ok=True)
     before = code()  # the entry is loaded by what comes next
     assembly = _assemble(setting, places)
-    guard = Guard(assembly, before)
     progress = restore(assembly, checkpoint.load_latest(folder, watch.say, workers))
     if progress.step:
         watch.say(f"going on from step {progress.step} of {assembly.course.steps}")
+    assembly = keeping(assembly, progress, setting.request, setting.inputs.run_id, places.weights)
+    guard = Guard(assembly, before)
     outcome, cause, final = attempt(assembly, guard, progress, folder, watch, checkpoint_seconds)
     alone = workers.ranks > 1 and outcome in ("crashed", "out-of-memory")  # the others do not know yet
     facts = {

@@ -172,6 +172,9 @@ class Task(Spec):
     evaluation: Evaluation
     rest: Rest
     replay: Replay
+    common_losses: tuple[
+        Rate, ...
+    ] = ()  # nats, falling: at each, weights are kept and rounded (bench.evaluate.crossings)
 
     @model_validator(mode="after")
     def _budgets_are_whole_steps(self) -> "Task":
@@ -183,15 +186,29 @@ class Task(Spec):
                 )
         return self
 
+    @field_validator("common_losses")
+    @classmethod
+    def _falling(cls, losses: tuple[float, ...]) -> tuple[float, ...]:
+        if list(losses) != sorted(set(losses), reverse=True):
+            raise ValueError("common_losses must fall and not repeat")
+        return losses
+
     @cached_property
     def digest(self) -> str:
-        """The digest of what moves a number: prose, the ladder's length and the reference's name do not.
+        """The digest of what moves a number: prose, the ladder's length, common losses, the reference's name do not.
 
         The rest's values move one where the harness trains a part, and there they stand with the record's values.
         """
         facts = self.model_dump(
             mode="json",
-            exclude={"summary": True, "reference": True, "replay": True, "rest": True, "budget": {"rungs", "compared"}},
+            exclude={
+                "summary": True,
+                "reference": True,
+                "replay": True,
+                "rest": True,
+                "common_losses": True,
+                "budget": {"rungs", "compared"},
+            },
         )
         return digest_of(facts)
 

@@ -4,8 +4,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import Field
+
 from bench.entry import Value
 from bench.errors import BenchError
+from bench.mode import FLOAT
 from bench.plan import Plan, read_plan
 from bench.record import Digest, write_atomically
 from bench.spec import Spec, read_toml
@@ -28,8 +31,9 @@ class Tuned(Spec):
     cost: Cost
     tuned: dict[str, dict[str, dict[str, Value]]]  # by mode and rung
     transfer: dict[str, dict[str, dict[str, Value]]]  # with the harness's own values under dotted names
+    added: dict[str, Digest] = Field(default_factory=dict)  # last line of the ledger, by plan that added modes
 
-    def at(self, rung: float, mode: str = "bf16") -> dict[str, Value]:
+    def at(self, rung: float, mode: str = FLOAT) -> dict[str, Value]:
         try:
             return self.tuned[mode][rung_name(rung)]
         except KeyError:
@@ -64,6 +68,8 @@ def rest_of(values: Mapping[str, Value]) -> dict[str, float]:
 def write_tuned(path: Path, tuned: Tuned) -> None:
     facts = tuned.model_dump(mode="json")
     tables = [_pairs({name: facts[name] for name in ("plan", "ledger")}), ["[cost]", *_pairs(facts["cost"])]]
+    if tuned.added:
+        tables.append(["[added]", *_pairs(facts["added"])])
     for track in ("tuned", "transfer"):
         tables += [[f"[{track}]"]] * (not facts[track])
         for mode, rungs in facts[track].items():

@@ -1,7 +1,7 @@
 """Which trials a plan asks for: a pure function of the plan and of the losses so far. Nothing is chosen by hand.
 
 A search is written once, as a generator: it yields the configurations that can be run now, in their fixed order, is
-sent their losses, and returns the tuned values of every rung. Fed with a ledger it goes to where the ledger ends.
+sent their losses, and returns the tuned values of every rung. bench.trials feeds it with a ledger.
 """
 
 import math
@@ -11,14 +11,15 @@ from hashlib import sha256
 
 from bench.entry import WARMUP, Range, Value
 from bench.errors import BenchError
-from bench.ledger import Stage, Trial
+from bench.ledger import Stage
 from bench.plan import Plan, space_of
-from bench.task import rung_name
 
 SPREAD = 1.7  # factor about the sweep's best learning rate that the Sobol points keep to
 LONGEST_SWEEP = 6  # trials beyond the planned ones, while the best lies at an end
 FACTOR = "lr_factor"  # of the transfer track's two extra trials: the yardstick's learning rate times this
 BATCH = "batch_factor"  # of the yardstick's trials with the task's batch times this
+MODE = "mode"  # of the trials in a mode that trains rounded
+MODE_FACTORS = (0.5, 1.0)  # learning rates tried there, as multiples of the float one (protocol E)
 DIGITS = 4  # significant digits of a value: the lattice
 
 
@@ -34,45 +35,6 @@ class Configuration:
 Losses = Sequence[float | None]  # mean selecting loss of each configuration; None where a seed failed
 Tuned = dict[float, dict[str, Value]]  # by rung
 Search = Generator[list[Configuration], Losses, Tuned]
-
-
-@dataclass(frozen=True)
-class State:
-    """How far a plan's tuning is."""
-
-    waiting: tuple[Configuration, ...]  # to be run now, in this order; none when tuned
-    tuned: Tuned | None
-
-
-def state_of(plan: Plan, steps: dict[float, int], ledger: Sequence[Trial], where: str = "the ledger") -> State:
-    """Return what is to be run next, or the tuned values; a ledger that is not this plan's is refused.
-
-    steps: optimizer steps of every rung.
-    """
-    search = tune(plan, steps)
-    batch = next(search)
-    done = list(ledger)
-    while True:
-        taken, done = done[: len(batch)], done[len(batch) :]
-        for trial, wanted in zip(taken, batch, strict=False):
-            _check(trial, wanted, plan, where)
-        if len(taken) < len(batch):
-            return State(tuple(batch[len(taken) :]), None)
-        try:
-            batch = search.send([trial.loss for trial in taken])
-        except StopIteration as end:
-            if done:
-                raise BenchError(f"{where}: {len(done)} trials beyond the plan", "a plan fixes its trials") from None
-            return State((), end.value)
-
-
-def _check(trial: Trial, wanted: Configuration, plan: Plan, where: str) -> None:
-    same = (trial.stage, trial.rung, trial.values) == (wanted.stage, wanted.rung, wanted.values)
-    if not same or tuple(run.seed for run in trial.runs) != plan.tuning.seeds:
-        raise BenchError(
-            f"{where}: trial {trial.number} is not the one that the plan asks for",
-            f"the plan asks for {wanted.stage} at {rung_name(wanted.rung)} with {wanted.values}",
-        )
 
 
 def tune(plan: Plan, steps: dict[float, int]) -> Search:
@@ -97,6 +59,19 @@ def tune(plan: Plan, steps: dict[float, int]) -> Search:
         for factor in (0.5, 2.0):
             yield from _batch(plan, at_other_length(tuned[rung], steps[rung], round(steps[rung] / factor)), factor)
     return tuned
+
+
+def in_mode(plan: Plan, mode: str, tuned: Tuned) -> Search:
+    """The float values, their learning rate picked once, at the tuning rung, and moved alike at all rungs.
+
+    The trial at the float values is the lane that shows what they do in the mode.
+    """
+    rung = plan.tuning.rung
+    batch = [Configuration("mode", rung, {**at_other_rate(tuned[rung], factor), MODE: mode}) for factor in MODE_FACTORS]
+    losses = yield batch
+    finished = [(loss, -factor) for factor, loss in zip(MODE_FACTORS, losses, strict=True) if loss is not None]
+    factor = -min(finished)[1] if finished else 1.0  # where none finished, the runs tell it at the float values
+    return {other: at_other_rate(values, factor) for other, values in tuned.items()}
 
 
 Best = tuple[dict[str, Value], float | None]  # values and their loss; None where they were not run as they are

@@ -12,8 +12,8 @@ from bench.jobs import pilot, steps_of
 from bench.ledger import ledger_path, read_studies
 from bench.record import find_records, read_record
 from bench.task import read_task
+from bench.trials import state_of
 from bench.tuned import newest_yardstick, read_tuned, rest_of
-from bench.tuning import state_of
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,7 +9,7 @@ from bench.digest import digest_of
 from bench.errors import BenchError
 from bench.ledger import append, ledger_path, read_ledger, read_studies
 from bench.plan import write_plan
-from bench.tuning import state_of
+from bench.trials import state_of
 
 PLAN = plan_of("muon")
 

@@ -9,10 +9,12 @@ from small import ROOT
 
 from bench.entry import Entry, Range
 from bench.errors import BenchError
+from bench.mode import modes_named
 from bench.plan import (
     TUNING_SEEDS,
     WARMUPS,
     Plan,
+    add_modes,
     all_plans,
     find_plans,
     make_plan,
@@ -97,6 +99,41 @@ def test_three_looks_at_most_and_their_seeds_are_disjoint(tmp_path):
     for plan in reversed(looks):
         write_plan(tmp_path, plan)
     assert find_plans(tmp_path, "nano", "muon") == looks == all_plans(tmp_path, "nano")
+
+
+def modes_of(plan: Plan) -> dict[str, set[tuple[float, int]]]:
+    return {mode: {(rung, seed) for _, m, rung, seed in plan.runs() if m == mode} for mode in plan.modes}
+
+
+def test_modes_train_at_the_tuning_rung_and_the_yardstick_on_a_short_ladder():
+    named = modes_named("standard")
+    entry = make_plan("nano", TASK, entry_at("muon"), KIND, yardstick(), modes=named)
+    own = make_plan("nano", TASK, entry_at("adamw-ref"), KIND, None, modes=named)
+    assert entry.training_modes == own.training_modes == ("qat-int8", "qat-w4a4")
+    assert entry.after_modes == tuple(name for name in named if name.startswith("ptq-")) and len(entry.after_modes) == 9
+    assert modes_of(entry)["qat-w4a4"] == {(1.0, seed) for seed in (0, 1, 2)} and modes_of(entry)["ptq-w4"] == set()
+    assert modes_of(own)["qat-int8"] == {(r, seed) for r in (0.25, 0.5, 1.0, 1.5, 2.0) for seed in (0, 1, 2)}
+    for plan in (entry, own):
+        tracks = {mode: {track for track, m, _, _ in plan.runs() if m == mode} for mode in plan.modes}
+        assert tracks["bf16"] == set(plan.tracks) and tracks["qat-w4a4"] == {"tuned"}
+        assert modes_of(plan)["qat-w4a4"] <= modes_of(plan)["bf16"]  # each has its twin in float
+    assert make_plan("nano", TASK, entry_at("adamw"), KIND, yardstick(), 1, modes=named).modes == ("bf16",)
+
+
+def test_added_modes_are_no_look_and_lie_behind_the_plan_they_are_added_to(tmp_path):
+    first = plan_of("muon")
+    second, added = plan_of("muon", after=first), add_modes(first, ("qat-int8", "ptq-w4"), "adamw-ref")
+    assert (added.after, added.look, added.adds_modes, first.adds_modes) == (first.digest, 1, True, False)
+    assert set(added.runs()) == {("tuned", "qat-int8", 1.0, seed) for seed in (0, 1, 2)}
+    for plan in (second, added, first):
+        assert read_plan(write_plan(tmp_path, plan)) == plan
+    assert find_plans(tmp_path, "nano", "muon") == [first, added, second]
+
+
+def test_plans_that_were_published_hold():
+    for path in (ROOT / "leaderboard" / "plans").rglob("*.json"):
+        plan = read_plan(path)
+        assert set(plan.runs()) and plan_path(ROOT / "leaderboard" / "plans", plan) == path
 
 
 def test_plans_of_names_that_begin_alike_are_told_apart(tmp_path):

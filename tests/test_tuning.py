@@ -5,14 +5,15 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planned import STEPS, TASK, bowl, key, plan_of, searched, trial_run, with_tuning, yardstick
+from planned import STEPS, TASK, bowl, key, plan_of, searched, trial_run, with_tuning, write_trials, yardstick
 from scipy.stats import qmc
 
 from bench.entry import WARMUP
 from bench.errors import BenchError
 from bench.ledger import Trial
-from bench.plan import WARMUPS
-from bench.tuning import BATCH, at_other_length, at_other_rate, scrambled, state_of, vertex
+from bench.plan import WARMUPS, add_modes
+from bench.trials import state_of
+from bench.tuning import BATCH, MODE, Configuration, at_other_length, at_other_rate, scrambled, vertex
 
 PINNED = [[0.093996625, 0.209306716, 0.914917789], [0.593996625, 0.709306716, 0.414917789]]
 PINNED_OF_A_PLACEBO = [0.443435458, 0.672526899]
@@ -236,3 +237,33 @@ def test_a_ledger_that_is_not_the_plans_is_refused():
         state_of(plan, STEPS, [*ledger[:3], other])
     with pytest.raises(BenchError, match="trial 0 is not"):  # another seed than the plan's
         state_of(plan, STEPS, [_trial(tried[0][0], 0, (trial_run(plan, tried[0][0], 7, 1.0),))])
+
+
+def test_in_a_mode_the_better_of_two_learning_rates_is_picked_and_moved_alike_at_all_rungs(tmp_path):
+    base = plan_of("muon").model_copy(update={"modes": ("bf16", "qat-int8", "qat-w4a4")})
+
+    def loss(wanted: Configuration) -> float | None:
+        mode, lr = wanted.values.get(MODE), wanted.values.get("lr", 0.0)
+        return bowl()(wanted) if mode is None else None if mode == "qat-w4a4" else lr
+
+    trials = write_trials(tmp_path / "ledger.jsonl", base, loss)
+    state = state_of(base, STEPS, trials)
+    assert [trial.values[MODE] for trial in trials[-4:]] == ["qat-int8"] * 2 + ["qat-w4a4"] * 2
+    assert {trial.stage for trial in trials[-4:]} == {"mode"} and all(trial.rung == 1.0 for trial in trials[-4:])
+    halved = {rung: at_other_rate(values, 0.5) for rung, values in state.tuned.items()}
+    assert state.in_modes == {"qat-int8": halved, "qat-w4a4": state.tuned}  # nothing finished in the second
+    assert all(values["lr"] == pytest.approx(state.tuned[r]["lr"] / 2, rel=1e-3) for r, values in halved.items())
+
+
+def test_added_modes_start_from_what_the_plan_before_them_led_to(tmp_path):
+    first = plan_of("muon")
+    added = add_modes(first, ("qat-int8",), "adamw-ref")
+    trials = write_trials(tmp_path / "first.jsonl", first, bowl())
+    before = state_of(first, STEPS, trials)
+    state = state_of(added, STEPS, [], before=before)
+    assert [wanted.values for wanted in state.waiting] == [
+        {**at_other_rate(before.tuned[1.0], factor), MODE: "qat-int8"} for factor in (0.5, 1.0)
+    ]
+    for waits in (None, state_of(first, STEPS, trials[:3])):
+        with pytest.raises(BenchError, match="is not tuned"):
+            state_of(added, STEPS, [], before=waits)

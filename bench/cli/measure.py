@@ -94,13 +94,14 @@ def challenge(
     from bench.display import watch_run
     from bench.index import load_index
     from bench.ledger import read_studies
-    from bench.orders import rest_of, tuned_of
+    from bench.orders import tuned_of
     from bench.record import read_record
     from bench.run import run as make
     from bench.score.alarm import SEEDS, alarm_note, alarms_of, judged
     from bench.score.cells import select
     from bench.setting import Places
     from bench.task import Rest, rung_name
+    from bench.tuned import rest_of
 
     definition = read_task(task)
     entries = {entry.name: entry for entry in find_entries(baselines)}

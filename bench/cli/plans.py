@@ -9,8 +9,9 @@ import typer
 from bench.cli.app import EntryPath, TaskPath, app, err, example
 from bench.entry import Entry
 from bench.errors import BenchError, PeerLost
+from bench.mode import FLOAT, modes_named
 from bench.places import PUBLISHED, RUNS, data_folder
-from bench.plan import Plan, find_plans, make_plan, plan_path, write_plan
+from bench.plan import Plan, add_modes, find_plans, make_plan, plan_path, write_plan
 from bench.task import Task, read_task
 from bench.versions import pin_version
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from bench.orders import Paths
 
 Placebo = Annotated[int, typer.Option(min=0, help="which further tuning of the entry, to measure tuning noise")]
+Modes = Annotated[
+    str | None,
+    typer.Option(help="standard, all, after, none, or names with commas; what a plan that is there lacks is added"),
+]
 Board = Annotated[Path, typer.Option("--leaderboard", help="folder of plans, ledgers and records")]
 Baselines = Annotated[Path, typer.Option(help="folder of algorithms, the yardstick among them")]
 Workers = Annotated[int | None, typer.Option(min=1, help="runs side by side; as many as fit by default")]
@@ -37,6 +42,7 @@ def plan(
     entry: EntryPath,
     placebo: Placebo = 0,
     after: Annotated[bool, typer.Option("--after", help="further seeds, after a look at those there are")] = False,
+    modes: Modes = None,
     leaderboard: Board = PUBLISHED,
     baselines: Baselines = Path("baselines"),
 ) -> None:
@@ -46,12 +52,13 @@ def plan(
     from bench.outlook import outlook
 
     definition, found = read_task(task), Entry(entry)
-    written = _planned(task, definition, found, placebo, leaderboard, baselines, after)
-    print(plan_path(leaderboard / "plans", written))
+    plans = _planned(task, definition, found, placebo, leaderboard, baselines, modes, after)
     rows = load_index([path for path in [leaderboard / "records"] if path.exists()], RUNS / "index")
-    trials = read_ledger(ledger_path(leaderboard / "ledgers", written), written)
-    for line in outlook(written, definition, rows, trials):
-        print(line)
+    for written in plans:
+        print(plan_path(leaderboard / "plans", written))
+        trials = read_ledger(ledger_path(leaderboard / "ledgers", written), written)
+        for line in outlook(written, definition, rows, trials):
+            print(line)
 
 
 @app.command(**example("tune tasks/nano.toml baselines/muon/muon.toml"))
@@ -101,12 +108,13 @@ def evaluate(
     archive: Annotated[
         Path | None, typer.Option(help="a .tar.gz for the plan, its ledger, tuned values and records")
     ] = None,
+    modes: Modes = None,
     leaderboard: Board = PUBLISHED,
     baselines: Baselines = Path("baselines"),
 ) -> None:
-    """Plan, tune and ladder in one. Stopped at any point, the same command goes on."""
+    """Plan, tune and ladder in one, and the modes. Stopped at any point, the same command goes on."""
     choice = Choice(engine, workers, address, slurm)
-    _conduct("evaluate", task, entry, placebo, leaderboard, baselines, choice, minutes, archive)
+    _conduct("evaluate", task, entry, placebo, leaderboard, baselines, choice, minutes, archive, modes)
 
 
 @dataclass(frozen=True)
@@ -146,21 +154,24 @@ def _settings(given: list[str]) -> dict[str, int | str]:
 
 def _conduct(
     what: str, task: Path, entry: Path, placebo: int, leaderboard: Path, baselines: Path, choice: Choice,
-    minutes: float | None = None, archive: Path | None = None,
+    minutes: float | None = None, archive: Path | None = None, modes: str | None = None,
 ) -> None:  # fmt: skip
+    """Carry out the entry's plans in turn: the first one, further looks, and modes that were added."""
     from bench.conduct import Conductor
     from bench.display import watch_plan
     from bench.lent import OutOfTime, pack, parts_of, time_limit
 
     definition, found = read_task(task), Entry(entry)
-    mine = _planned(task, definition, found, placebo, leaderboard, baselines)
+    plans = _planned(task, definition, found, placebo, leaderboard, baselines, modes)
     paths = _paths(task, entry, definition, leaderboard, baselines)
     engine = choice.start(definition.training.threads)
+    done = failed = 0
     try:
-        with watch_plan(f"{what} {task.stem} {mine.entry}", err) as report:
-            conductor: Conductor = Conductor(mine, definition, paths, engine, report)
-            with time_limit(minutes):
+        with watch_plan(f"{what} {task.stem} {plans[0].entry}", err) as report, time_limit(minutes):
+            for mine in plans:
+                conductor: Conductor = Conductor(mine, definition, paths, engine, report)
                 getattr(conductor, what)()
+                done, failed = done + conductor.stand.done, failed + len(conductor.stand.failures)
     except OutOfTime:
         err.print(f"{minutes:g} minutes are over: the same command goes on from here")
         raise typer.Exit(PeerLost.status) from None
@@ -170,36 +181,54 @@ def _conduct(
     finally:
         engine.close()
         if archive is not None:
-            pack(archive, parts_of(mine, paths))
-    stand = conductor.stand
-    print(f"{task.stem} {mine.entry}: {stand.done} runs made, {len(stand.failures)} of them failed")
+            pack(archive, sorted({part for mine in plans for part in parts_of(mine, paths)}))
+    print(f"{task.stem} {plans[0].entry}: {done} runs made, {failed} of them failed")
 
 
 def _planned(
-    task: Path, definition: Task, entry: Entry, placebo: int, leaderboard: Path, baselines: Path, after: bool = False
-) -> Plan:
-    """Return the newest plan of the entry, or write its first, or the next look's."""
-    from bench.assemble import Request
-    from bench.setting import Watch, settle
+    task: Path, definition: Task, entry: Entry, placebo: int, leaderboard: Path, baselines: Path,
+    modes: str | None, after: bool = False,
+) -> list[Plan]:  # fmt: skip
+    """Return the entry's plans; those asked for that are not there are written: the first, a look, added modes."""
     from bench.tuned import newest_yardstick
 
-    name = f"{entry.name}@{placebo}" if placebo else entry.name
-    plans = find_plans(leaderboard / "plans", task.stem, name)
-    there = [plan for plan in plans if (plan.task_digest, plan.entry_digest) == (definition.digest, entry.digest)]
-    if there and not after:
-        return there[-1]
-    if after and not there:
+    name, folder = f"{entry.name}@{placebo}" if placebo else entry.name, leaderboard / "plans"
+
+    def there() -> list[Plan]:
+        found = find_plans(folder, task.stem, name)
+        return [plan for plan in found if (plan.task_digest, plan.entry_digest) == (definition.digest, entry.digest)]
+
+    asked, plans = modes_named(modes or "standard"), there()
+    if placebo and modes not in (None, "none"):
+        raise BenchError(f"{name}: a placebo measures tuning noise, in {FLOAT} alone", "leave --modes out")
+    if after and not plans:
         raise BenchError(f"{name} has no plan on {task.stem} yet", "leave --after out: the first plan comes first")
-    request = Request(task.stem, definition, entry, entry.values({}), "bf16", 1.0, "tuned", 0)
-    yardstick = None
-    if entry.name != definition.reference:
-        yardstick = newest_yardstick(reference_of(definition, baselines), task.stem, leaderboard / "plans")
-    kind = settle(request, Watch()).machine.kind
-    made = make_plan(task.stem, definition, entry, kind, yardstick, placebo, there[-1] if after else None)
-    leaderboard.mkdir(parents=True, exist_ok=True)
-    pin_version(task, definition, leaderboard)
-    write_plan(leaderboard / "plans", made)
-    return made
+    if after or not plans:
+        looked = next((plan for plan in reversed(plans) if not plan.adds_modes), None)
+        yardstick = None
+        if entry.name != definition.reference:
+            yardstick = newest_yardstick(reference_of(definition, baselines), task.stem, leaderboard / "plans")
+        chosen = looked.modes if looked and modes is None else asked
+        kind = _machine_kind(task.stem, definition, entry)
+        made = make_plan(task.stem, definition, entry, kind, yardstick, placebo, looked, modes=chosen)
+        leaderboard.mkdir(parents=True, exist_ok=True)
+        pin_version(task, definition, leaderboard)
+        write_plan(folder, made)
+    plans = there()
+    for plan in plans if modes is not None else ():
+        had = {mode for other in plans if other.after == plan.digest and other.adds_modes for mode in other.modes}
+        lacking = [mode for mode in asked if mode not in had | set(plan.modes)]
+        if lacking and not plan.adds_modes:
+            write_plan(folder, add_modes(plan, lacking, definition.reference))
+    return there()
+
+
+def _machine_kind(task_name: str, task: Task, entry: Entry) -> str:
+    from bench.assemble import Request
+    from bench.setting import Watch, settle
+
+    request = Request(task_name, task, entry, entry.values({}), FLOAT, 1.0, "tuned", 0)
+    return settle(request, Watch()).machine.kind
 
 
 def reference_of(task: Task, baselines: Path) -> Path:

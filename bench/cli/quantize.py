@@ -1,6 +1,5 @@
 """The verb that puts a record's weights into the modes of a finished checkpoint."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,12 +8,11 @@ import typer
 from bench.cli.app import Format, app, err, example
 from bench.errors import BenchError
 from bench.places import RUNS, data_folder
-from bench.task import Task, read_task, rung_name
+from bench.task import read_task, rung_name
 
 if TYPE_CHECKING:
     from bench.children import AfterTraining, Quantized
-    from bench.quantize.calibration import Calibration
-    from bench.record import Record, Rounding
+    from bench.record import Rounding
 
 
 @app.command(**example("quantize leaderboard/records/nano/<plan>/<run_id>.json ptq-w4 ptq-w4a4"))
@@ -33,63 +31,29 @@ def quantize(
     from bench.record import read_record
 
     after = [name for name in mode_names() if read_mode(name).kind == "after"]
-    wanted = {name: read_mode(name, "after") for name in modes or after}
+    wanted = [name for name in modes or after if read_mode(name, "after")]
     found = read_record(record)
     definition = read_task(tasks / f"{found.task}.toml")
     if read_mode(found.inputs.mode).quantizes or found.outcome != "finished":
         how = found.outcome if found.outcome != "finished" else f"trained in {found.inputs.mode}"
         raise BenchError(f"{record}: these modes act on finished runs in float, and this one {how}")
 
-    from bench.children import quantized_path, read_quantized, write_quantized
+    from bench.children import quantized_path, read_quantized
+    from bench.evaluate.finished import measure_finished, missing_weights, uncrossed
 
-    path, run_weights = quantized_path(record), found.weights.evaluated or ""
-    before = read_quantized(path).modes if path.exists() else {}
-    left = [name for name, mode in wanted.items()
-            if again or name not in before or before[name].mode_digest != mode.digest]  # fmt: skip
-    if left:
-        from bench.evaluate.weights import kept
+    if replay and missing_weights(record, definition, wanted, weights, again):
+        from bench.cli.runs import make_again
 
-        if replay and not kept(weights, found.run_id):
-            from bench.cli.runs import make_again
-
-            make_again(record, tasks, baselines, keep_weights=weights)
-        for name, measured in _measured(found, definition, left, weights, record):
-            write_quantized(path, found.run_id, run_weights, name, measured)  # a kill loses the mode under way alone
-            err.print(f"{name}: {measured.seconds:.1f} s", markup=False, highlight=False)
+        make_again(record, tasks, baselines, keep_weights=weights)
+    for name, measured in measure_finished(record, definition, wanted, weights, data_folder(), again):
+        err.print(f"{name}: {measured.seconds:.1f} s", markup=False, highlight=False)
+    if lost := uncrossed(record, definition, wanted):
+        losses = ", ".join(f"{loss:g}" for loss in lost)
+        err.print(f"not measured at the common losses {losses}: their weights are not here, --replay makes them")
+    path = quantized_path(record)
     title = f"{found.task} {found.entry} {rung_name(found.inputs.budget)} seed {found.inputs.seed}"
-    print(_render(read_quantized(path), list(wanted), title, output.value))
+    print(_render(read_quantized(path), wanted, title, output.value))
     err.print(f"{path}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _measured(
-    record: "Record", task: Task, names: list[str], weights: Path, path: Path
-) -> "Iterator[tuple[str, AfterTraining]]":
-    """Yield the modes' measurements, on the GPU where there is one."""
-    import torch
-    from transformers.utils.logging import disable_progress_bar
-
-    from bench.data.sequences import Sequences
-    from bench.data.tokens import prepare
-    from bench.evaluate.after import measure_modes
-    from bench.evaluate.weights import restored
-    from bench.machine import machine_facts, make_deterministic
-    from bench.mode import read_mode
-    from bench.quantize.after import needs_calibration
-    from bench.quantize.calibration import calibration_of
-
-    disable_progress_bar()  # of reading weights, anew for each mode
-    make_deterministic(task.training.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    tokens = prepare(task.data, task.model.vocabulary, data_folder())
-    score = Sequences(tokens["score"], task.training.context)
-    calibration: Calibration | None = None
-    if any(needs_calibration(read_mode(name)) for name in names):
-        calibration = calibration_of(Sequences(tokens["train"], task.training.context))
-    yield from measure_modes(
-        lambda: restored(record, task, weights, path).to(device), names, calibration,
-        score.in_order(0, len(score)), task.evaluation.batch_sequences,
-        machine_facts(device, task.training.threads, False).kind,
-    )  # fmt: skip
 
 
 def _render(child: "Quantized", names: list[str], title: str, format: str) -> str:

@@ -53,6 +53,9 @@ def run(
     micro_batch: Annotated[
         int | None, typer.Option(min=1, help="sequences per forward pass, if not the task's; recorded")
     ] = None,
+    keep_weights: Annotated[
+        Path | None, typer.Option(help="folder to export the evaluated weights of finished float runs to")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a task with an entry: one record for each budget and seed. Killed, it goes on where it was."""
@@ -77,7 +80,7 @@ def run(
             print(torchrun_line(nodes, devices, again_here))
             return
         raise typer.Exit(launch(devices, again_here, device))
-    places = Places(data_folder(), RUNS / "work", records)
+    places = Places(data_folder(), RUNS / "work", records, keep_weights)
     for one_seed in seed or [0]:
         for rung in rungs:
             request = Request(task.stem, definition, found, chosen, mode, rung, "declared", one_seed,

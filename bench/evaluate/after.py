@@ -4,6 +4,7 @@ import datetime
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -11,21 +12,28 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from bench.children import AfterTraining
+from bench.children import AfterTraining, Tails
+from bench.diagnose.layers import significant
+from bench.diagnose.quantization import diagnose
+from bench.diagnosis import ByPart, Diagnosed
 from bench.errors import BenchError
 from bench.evaluate.loss import evaluate
 from bench.mode import read_mode
 from bench.model import sequence_losses
-from bench.quantize.after import apply, needs_calibration
+from bench.quantize.after import Applied, apply, needs_calibration
 from bench.quantize.calibration import Calibration
+from bench.quantize.linear import reset_counts
 from bench.quantize.proof import layer_facts, rounding_facts, why_inert
 from bench.spec import validate
+
+QUANTITIES = tuple(Tails.model_fields)
+DIAGNOSED_TOKENS = 2048  # or one sequence where that is more
 
 
 def measure_modes(
     load: Callable[[], PreTrainedModel], names: Sequence[str], calibration: Calibration | None, score_NS: np.ndarray,
     batch: int, machine: str,
-) -> Iterator[tuple[str, AfterTraining]]:  # fmt: skip
+) -> Iterator[tuple[str, AfterTraining, Diagnosed]]:  # fmt: skip
     """Yield each mode's measurements; load gives the float model again for every mode, since rounding uses it up.
 
     score_NS is the scoring half, batch its sequences in a forward pass, machine the digest of this kind of machine.
@@ -36,23 +44,50 @@ def measure_modes(
         if place == 0:
             float_loss = scored(model, score_NS, batch)
         start = time.perf_counter()
-        facts = measure_mode(model, name, calibration, score_NS, batch, float_loss)
+        facts, diagnosed = measure_mode(model, name, calibration, score_NS, batch, float_loss)
         own = {
             "machine": machine,
             "seconds": round(time.perf_counter() - start, 3),
             "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         model = None  # before the next is loaded: one resident copy
-        yield name, validate({**facts, **own}, AfterTraining, f"mode {name}")
+        yield name, validate({**facts, **own}, AfterTraining, f"mode {name}"), diagnosed
 
 
 def measure_mode(
     model: PreTrainedModel, name: str, calibration: Calibration | None, score_NS: np.ndarray, batch: int,
     float_loss: float | None,
-) -> dict[str, Any]:  # fmt: skip
-    """Put a float model into a mode for good, and return loss, perplexity, degradation in nats, and the proof."""
+) -> tuple[dict[str, Any], Diagnosed]:  # fmt: skip
+    """Put a float model into a mode for good; return loss, perplexity, degradation in nats, proof, and the diagnosis.
+
+    The diagnosis looks at the first tokens, and has a copy of the float weights wait on the CPU.
+    """
     mode = read_mode(name, "after")
-    applied = apply(model, mode, calibration)
+    first = torch.from_numpy(score_NS[: max(1, DIAGNOSED_TOKENS // (score_NS.shape[1] - 1))]).to(model.device)
+    done: list[Applied] = []
+    diagnosis = diagnose(model, mode, [first], lambda: done.append(apply(model, mode, calibration)))
+    diagnosed = validate({**asdict(diagnosis), "block": mode.hadamard or 0}, Diagnosed, f"mode {name}")
+    (applied,) = done
+    loss, quantization = proved_loss(model, name, applied, score_NS, batch, float_loss)
+    facts = {
+        "mode_digest": mode.digest,
+        "loss": loss,
+        "perplexity": perplexity(loss),
+        "degradation": difference(loss, float_loss),
+        "quantization": quantization,
+        "calibration": calibration.digest if calibration and needs_calibration(mode) else None,
+        "gptq": applied.gptq,
+        "hawq": applied.hawq,
+        "diagnosis": summary(diagnosed),
+    }
+    return facts, diagnosed
+
+
+def proved_loss(
+    model: PreTrainedModel, name: str, applied: Applied, score_NS: np.ndarray, batch: int, float_loss: float | None
+) -> tuple[float | None, dict[str, Any]]:
+    """Return the loss of a model in a mode, and the proof that every layer rounded in all of its passes."""
+    reset_counts(model)
     loss = scored(model, score_NS, batch)
     quantization = {**layer_facts(model), "float_score_loss": float_loss, "weights": applied.weights}
     tokens = torch.from_numpy(score_NS[:batch]).to(model.device)
@@ -60,16 +95,23 @@ def measure_mode(
     idle = why_inert(quantization)
     if idle or quantization["forwards"] != 1.0:
         raise BenchError(f"mode {name}: {idle or 'a layer did not round in every pass'}", "a fault of the harness")
-    return {
-        "mode_digest": mode.digest,
-        "loss": loss,
-        "perplexity": perplexity(loss),
-        "degradation": None if loss is None or float_loss is None else loss - float_loss,
-        "quantization": quantization,
-        "calibration": calibration.digest if calibration and needs_calibration(mode) else None,
-        "gptq": applied.gptq,
-        "hawq": applied.hawq,
-    }
+    return loss, quantization
+
+
+def difference(loss: float | None, float_loss: float | None) -> float | None:
+    return None if loss is None or float_loss is None else loss - float_loss
+
+
+def summary(diagnosed: Diagnosed) -> dict[str, Any]:
+    """Return the diagnosis in short, as a child record has it."""
+    sides = {"weights": diagnosed.weights, "activations": diagnosed.activations}
+    means = {side: {name: _mean(found, name) for name in QUANTITIES} for side, found in sides.items()}
+    return {"digest": diagnosed.digest, "error": diagnosed.propagation["R"][-1], **means}
+
+
+def _mean(found: ByPart, quantity: str) -> float | None:
+    values = [value for part in found.values() for value in part[quantity] if value is not None]
+    return significant(math.fsum(values) / len(values)) if values else None
 
 
 def scored(model: PreTrainedModel, score_NS: np.ndarray, batch: int) -> float | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
+from transformers.utils.logging import disable_progress_bar
 
 from bench.errors import BenchError
 from bench.model import CAUSAL_SDPA, export_model, linear_of, weights_digest
@@ -19,6 +20,7 @@ def keep(model: PreTrainedModel, weights: Path, run_id: str) -> Path:
     folder, draft = weights / run_id, weights / f".{run_id}.partial"
     shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed
     draft.mkdir(parents=True)
+    disable_progress_bar()
     export_model(model, draft)
     forget(weights, run_id)
     os.replace(draft, folder)
@@ -64,6 +66,7 @@ def restored(record: Record, task: Task, weights: Path, record_path: Path) -> Pr
 
 def read_model(folder: Path, attention: str) -> PreTrainedModel:
     """Return what bench.model.export_model wrote, its matrices as (out, in) again."""
+    disable_progress_bar()
     kernel = CAUSAL_SDPA if attention == "sdpa" else attention
     try:
         model = AutoModelForCausalLM.from_pretrained(

@@ -13,9 +13,11 @@ from bench.pages.plot import Axis, Band, Series, legend, plot
 from bench.pages.views import Material
 from bench.pages.words import plain, short
 from bench.plan import Plan
+from bench.score.alarm import UNJUDGED
 from bench.score.search import AfterK, Line, Search, Spent, best_after_k, spent, sweep_line
 from bench.task import Task, rung_name
-from bench.tuning import Tuned, state_of
+from bench.trials import state_of
+from bench.tuning import Tuned
 
 STAGES = {
     "sweep": "learning rates a factor 2 apart, all else as declared",
@@ -59,12 +61,12 @@ class TuningView:
 
 
 def tuning_views(entry: str, material: Material) -> list[TuningView]:
-    """Return the searches of an entry that have trials, by task and look."""
+    """Return the searches of an entry that have trials, by task and look; added modes search nothing in float."""
     return [
         tuning_view(study, name, material.tasks[name], _search_of(entry, name, material))
         for name, studies in sorted(material.studies.items())
         for study in sorted(studies, key=lambda study: study.plan.look)
-        if study.plan.entry == entry and study.trials
+        if study.plan.entry == entry and study.trials and not study.plan.adds_modes
     ]
 
 
@@ -90,7 +92,7 @@ def tuning_view(study: Study, name: str, task: Task, search: Search | None) -> T
     names = tuple(searched + others)
     lowest: dict[float, float] = {}
     for trial in trials:
-        if trial.loss is not None and trial.stage not in ("transfer", "batch"):
+        if trial.loss is not None and trial.stage not in UNJUDGED:
             lowest[trial.rung] = min(trial.loss, lowest.get(trial.rung, math.inf))
     return TuningView(
         task=name,
@@ -111,7 +113,7 @@ def _line(trial: Trial, names: Sequence[str], lowest: Mapping[float, float]) -> 
     return TrialLine(
         trial=trial,
         cells=tuple(plain(trial.values.get(name)) for name in names),
-        best=trial.stage not in ("transfer", "batch") and trial.loss == lowest.get(trial.rung, math.inf),
+        best=trial.stage not in UNJUDGED and trial.loss == lowest.get(trial.rung, math.inf),
         failed=tuple(run for run in trial.runs if run.outcome != "finished"),
     )
 

@@ -16,7 +16,7 @@ from bench.task import rung_name
 
 ALARM = 2.0  # standard errors
 SEEDS = 5  # that tell
-UNJUDGED = ("transfer", "batch")  # stages that look at something else
+UNJUDGED = ("transfer", "batch", "mode")  # stages that look at something else
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from bench.errors import BenchError
 from bench.index import IndexRow
 from bench.ledger import Study, Trial
 from bench.memory import step_memory
+from bench.mode import FLOAT
 from bench.plan import PLACEBO, Plan
 from bench.record import Record
 from bench.score.board import Board
@@ -18,7 +19,8 @@ from bench.score.placebo import twins_of
 from bench.score.search import Search, search_of, spent, sweep_line
 from bench.task import Task, rung_name
 from bench.timings import Timing
-from bench.tuning import BATCH, state_of
+from bench.trials import State, state_after
+from bench.tuning import BATCH, MODE
 
 Wanted = tuple[str, str, float, int]  # track, mode, rung, seed
 CELLS_SAID = 3  # of those with missing runs
@@ -39,13 +41,7 @@ class Departures:
 
 def departures(plan: Plan, rows: Iterable[IndexRow]) -> Departures:
     """Return the plan's runs that have no record, and the records in its name that it does not ask for."""
-    wanted = {
-        (track, mode, rung, seed)
-        for track in plan.tracks
-        for mode in plan.modes
-        for rung, seeds in plan.ladder.items()
-        for seed in seeds
-    }
+    wanted = set(plan.runs())
     mine = [row for row in rows if row.plan == plan.digest]
     theirs = plan.entry, plan.entry_digest, plan.task_digest, plan.machine_kind
     planned = {
@@ -95,25 +91,26 @@ def value_notes(studies: Sequence[Study], records: Iterable[Record], task: Task)
     for record in records:
         if record.inputs.track == "tuned" and record.plan is not None:
             by_plan.setdefault(record.plan, []).append(record)
-    notes = []
+    notes, by_digest = [], {study.plan.digest: study for study in studies}
     for study in studies:
         plan, mine = study.plan, by_plan.get(study.plan.digest, [])
         try:
-            tuned = state_of(plan, steps, study.trials, f"the ledger of {plan.entry}").tuned
+            state = state_after(study, by_digest, steps)
         except BenchError as error:
             notes.append(f"the tuned values of {plan.entry} do not stand: {error.what}")
             continue
-        strange = {record.inputs.budget for record in mine if tuned is None or not _holds(record, tuned)}
-        why = "its ledger is not finished" if tuned is None else "they are not what its ledger leads to"
+        strange = {record.inputs.budget for record in mine if state.tuned is None or not _holds(record, state)}
+        why = "its ledger is not finished" if state.tuned is None else "they are not what its ledger leads to"
         if strange:
             said = ", ".join(rung_name(rung) for rung in sorted(strange))
             notes.append(f"the values of {plan.entry} at {said} do not stand: {why}")
     return notes
 
 
-def _holds(record: Record, tuned: Mapping[float, Mapping[str, object]]) -> bool:
-    """Return whether a run's values, but for those that the harness adds under dotted names, are the tuned ones."""
+def _holds(record: Record, state: State) -> bool:
+    """Return whether a run's values, but for those that the harness adds under dotted names, are its mode's tuned."""
     own = {name: value for name, value in record.inputs.values.items() if "." not in name}
+    tuned = {FLOAT: state.tuned or {}, **state.in_modes}.get(record.inputs.mode, {})
     return own == tuned.get(record.inputs.budget)
 
 
@@ -216,11 +213,12 @@ def searches_of(studies: Sequence[Study], board: Board, initial: float, hybrids:
 
 
 def _ledgers(studies: Iterable[Study]) -> dict[str, list[Sequence[Trial]]]:
-    """Return each entry's ledgers that have trials, first look first."""
+    """Return each entry's ledgers that have trials, first look first; trials in modes that round are left out."""
     found: dict[str, list[Sequence[Trial]]] = {}
     for study in sorted(studies, key=lambda study: study.plan.look):
-        if study.trials:
-            found.setdefault(study.plan.entry, []).append(study.trials)
+        trials = [trial for trial in study.trials if MODE not in trial.values]
+        if trials:
+            found.setdefault(study.plan.entry, []).append(trials)
     return found
 
 
@@ -230,7 +228,11 @@ def batch_notes(studies: Iterable[Study], task: Task, reference: str) -> list[st
     for study in studies:
         best: dict[float, tuple[float, int]] = {}
         for trial in study.trials if study.plan.entry == reference else ():
-            if trial.loss is not None and trial.stage != "transfer" and trial.rung == study.plan.tuning.rung:
+            if (
+                trial.loss is not None
+                and trial.stage not in ("transfer", "mode")
+                and trial.rung == study.plan.tuning.rung
+            ):
                 factor = float(trial.values.get(BATCH, 1.0))
                 best[factor] = min(best.get(factor, (math.inf, 0)), (trial.loss, len(trial.runs)))
         if len(best) > 1:

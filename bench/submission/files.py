@@ -25,9 +25,10 @@ KINDS: dict[str, tuple[str, int]] = {  # what a submission may hold: its name, a
     "log": (rf"leaderboard/records/({ENTRY})/({PLAN})/({RUN})\.log\.gz", 200_000),
     "downstream": (rf"leaderboard/records/({ENTRY})/({PLAN})/({RUN})\.downstream\.json", 64_000),
     "quantized": (rf"leaderboard/records/({ENTRY})/({PLAN})/({RUN})\.quantized\.json", 64_000),
+    "diagnosis": (rf"leaderboard/records/({ENTRY})/({PLAN})/({RUN})\.diagnosis\.json\.gz", 100_000),
 }
 FILES, TOTAL_BYTES = 5_000, 50_000_000
-LOG_BYTES = 4_000_000  # of a log, unpacked
+LOG_BYTES = 4_000_000  # of a log or a diagnosis, unpacked
 
 
 @dataclass(frozen=True, order=True)
@@ -100,7 +101,7 @@ def _refusal(name: str, size: int, there: Files) -> str | None:
 
 
 def _content(name: str, data: bytes) -> Iterator[Finding]:
-    if name.endswith(".log.gz"):
+    if name.endswith(".gz"):
         unpacker = zlib.decompressobj(wbits=31)  # gzip
         try:
             data = unpacker.decompress(data, LOG_BYTES + 1)

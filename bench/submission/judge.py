@@ -2,9 +2,11 @@
 
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench.children import read_downstream, read_quantized
+from bench.diagnosis import check_diagnosis
 from bench.forbidden import forbidden
 from bench.plan import read_plan
 from bench.submission.desk import Desk
@@ -65,6 +67,12 @@ def _children(desk: Desk) -> None:
         if parent not in desk.files and not (desk.base / parent).is_file():
             desk.add(name, "", "its record is not in the bundle")
         desk.read(name, read_downstream if kind_of(name) == "downstream" else read_quantized)
+    for name in desk.of_kind("diagnosis"):
+        child = name.removesuffix("diagnosis.json.gz") + "quantized.json"
+        if child not in desk.files:
+            desk.add(name, "", "its child record is not in the bundle")
+        elif (measured := desk.read(child, read_quantized)) is not None:
+            desk.read(name, partial(check_diagnosis, measured))
     for name in desk.of_kind("log"):
         if name.removesuffix(".log.gz") + ".json" not in desk.files:
             desk.add(name, "", "its record is not in the bundle")

@@ -1,6 +1,6 @@
 """The records of a plan: the runs it asks for, each once, at the tuned values, and each as its log says."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ class Led:
     """Tuned values, as they were written and as the ledger leads to them."""
 
     tuned: Tuned
-    values: dict[float, Values]  # by rung
+    values: Mapping[str, Mapping[float, Values]]  # by mode and rung
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Runs:
         if led is None or inputs.track == "declared":
             return
         own = {key: value for key, value in inputs.values.items() if "." not in key}
-        wanted = led.values.get(rung)
+        wanted = led.values.get(inputs.mode, {}).get(rung)
         if inputs.track == "transfer":
             table = led.tuned.transfer.get("bf16", {}).get(rung_name(rung), {})
             own = {key: value for key, value in inputs.values.items() if not key.startswith("rest.")}

@@ -6,13 +6,14 @@ from pathlib import Path
 from bench.entry import Entry
 from bench.errors import BenchError
 from bench.ledger import Trial, ledger_path, read_ledger
-from bench.plan import PLACEBO, Plan, all_plans, make_plan, plan_path
+from bench.mode import FLOAT
+from bench.plan import PLACEBO, Plan, add_modes, all_plans, make_plan, plan_path
 from bench.spec import read_toml
 from bench.submission.desk import Desk, short
 from bench.submission.runs import Led, Runs
 from bench.task import Task, read_task, rung_name
+from bench.trials import state_of
 from bench.tuned import Tuned, tuned_path
-from bench.tuning import state_of
 from bench.versions import NAME, check_record, read_pins
 
 SEEDS = 3  # of a plan at every rung (protocol D)
@@ -86,7 +87,11 @@ class Study:
                 self.desk.add(self.name, key, f"the plan {digest[:16]} is not published")
                 return
         try:
-            wanted = make_plan(plan.task, task, entry, plan.machine_kind, yardstick, int(placebo or 0), after, SEEDS)
+            if plan.adds_modes and after is not None:
+                wanted = add_modes(after, plan.modes, task.reference)
+            else:
+                kind, number = plan.machine_kind, int(placebo or 0)
+                wanted = make_plan(plan.task, task, entry, kind, yardstick, number, after, SEEDS, plan.modes)
         except BenchError as error:
             self.desk.add(self.name, "", error.what)
             return
@@ -126,11 +131,11 @@ class Study:
             return None
         ledger = ledger_path(Path("leaderboard/ledgers"), self.plan).as_posix()
         try:
-            led = state_of(self.plan, {rung: task.steps(rung) for rung in task.budget.rungs}, trials).tuned
+            state = state_of(self.plan, {rung: task.steps(rung) for rung in task.budget.rungs}, trials)
         except BenchError as error:
             self.desk.add(ledger, "", error.what)
             return None
-        if led is None:
+        if state.tuned is None:
             self.desk.add(ledger, "", "ends before the plan's trials do")
             return None
         if name not in self.desk.files:
@@ -139,12 +144,13 @@ class Study:
         tuned = self.desk.read(name, lambda path: read_toml(path, Tuned))
         if tuned is None:
             return None
-        for rung, values in led.items():
-            if tuned.tuned.get("bf16", {}).get(rung_name(rung)) != values:
-                self.desk.add(name, f"tuned.bf16.{rung_name(rung)}", "is not what the ledger leads to")
+        led = {FLOAT: state.tuned, **state.in_modes}
+        for mode, rung, values in ((mode, *one) for mode, rungs in led.items() for one in rungs.items()):
+            if tuned.tuned.get(mode, {}).get(rung_name(rung)) != values:
+                self.desk.add(name, f"tuned.{mode}.{rung_name(rung)}", "is not what the ledger leads to")
         facts = (("plan", tuned.plan, self.plan.digest), ("ledger", tuned.ledger, trials[-1].digest),
                  ("cost.trials", tuned.cost.trials, len(trials)))  # fmt: skip
         for key, mine, wanted in facts:
             if mine != wanted:
                 self.desk.add(name, key, f"{short(mine)}, the ledger says {short(wanted)}")
-        return Led(tuned, {rung: dict(values) for rung, values in led.items()})
+        return Led(tuned, {mode: {r: dict(v) for r, v in rungs.items()} for mode, rungs in led.items()})

@@ -49,7 +49,7 @@ def test_the_modes_that_were_agreed_are_there():
 @SPECS
 @pytest.mark.parametrize("name", AFTER)
 def test_every_mode_measures_every_family_and_proves_what_it_did(spec, name):
-    (found,) = dict(measure_modes(lambda: model_of(spec), [name], CALIBRATION, SCORE, 8, "a" * 64)).values()
+    ((_, found, told),) = measure_modes(lambda: model_of(spec), [name], CALIBRATION, SCORE, 8, "a" * 64)
     mode, proof = read_mode(name), found.quantization
     assert proof.float_score_loss == scored(model_of(spec), SCORE, 8)
     assert found.loss != proof.float_score_loss
@@ -64,6 +64,11 @@ def test_every_mode_measures_every_family_and_proves_what_it_did(spec, name):
     assert found.calibration == (CALIBRATION.digest if mode.algorithm != "round" else None)
     assert set(proof.blocks.values()) == ({4} if mode.hadamard and spec is ODD else {32, 64} if mode.hadamard else {1})
     assert len(found.model_dump_json()) < MODE_BYTES
+    short = found.diagnosis
+    assert short.digest == told.digest and told.block == (mode.hadamard or 0)
+    assert told.propagation["module"][-1] == "head" and short.error == told.propagation["R"][-1] > 0
+    kurtoses = [value for part in told.weights.values() for value in part["kurtosis"]]
+    assert len(kurtoses) == proof.actual.count and short.weights.kurtosis == pytest.approx(np.mean(kurtoses), rel=1e-3)
 
 
 @SPECS
@@ -215,7 +220,7 @@ def test_a_calibration_text_that_is_too_short_is_one_line(tmp_path):
 
 
 def test_a_mode_takes_at_most_four_kilobytes_whatever_the_model(tmp_path, made):
-    (found,) = dict(measure_modes(lambda: model_of(TINY), ["ptq-mixed-4"], CALIBRATION, SCORE, 8, "a" * 64)).values()
+    ((_, found, _),) = measure_modes(lambda: model_of(TINY), ["ptq-mixed-4"], CALIBRATION, SCORE, 8, "a" * 64)
     parts = dict.fromkeys(found.hawq.bits, "8" * 96)
     large = AfterTraining.model_validate(found.model_dump() | {"hawq": found.hawq.model_dump() | {"bits": parts}})
     path = tmp_path / f"{'b' * 64}.quantized.json"

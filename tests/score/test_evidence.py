@@ -27,7 +27,8 @@ from bench.score.evidence import (
     searches_of,
 )
 from bench.score.table import render
-from bench.tuning import BATCH, state_of
+from bench.trials import state_of
+from bench.tuning import BATCH
 
 OWN, MUON = yardstick(), plan_of("muon")
 MEANS = {0.25: 3.95, 0.5: 3.70, 1.0: 3.53, 1.5: 3.46, 2.0: 3.41, 4.0: 3.32, 8.0: 3.25}

@@ -1,5 +1,6 @@
 """Plans on a task of a second, carried out in this process: a folder with copies of entries and a leaderboard."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from planned import copy_baselines, entry_at, with_tuning
@@ -7,8 +8,9 @@ from small import places_in, write_task
 
 from bench.assemble import Request
 from bench.conduct import Conductor
-from bench.jobs import make
+from bench.jobs import complete, make
 from bench.ledger import ledger_path, read_ledger
+from bench.mode import FLOAT
 from bench.orders import Paths
 from bench.plan import Plan, make_plan, write_plan
 from bench.record import find_records, read_record
@@ -30,13 +32,13 @@ class Here:
     given: list = field(default_factory=list)
 
     def map(self, function, jobs):
-        self.given += jobs if function is make else []
+        self.given += jobs if function in (make, complete) else []
         for place, job in enumerate(jobs):
             there = len(find_records([job.places.records]))
-            if function is make and len(self.made) == self.most:
+            if function in (make, complete) and len(self.made) == self.most:
                 raise Stopped
             path = function(job)
-            if function is make and len(find_records([job.places.records])) > there:
+            if function in (make, complete) and len(find_records([job.places.records])) > there:
                 self.made.append(job)
             yield place, path
 
@@ -52,14 +54,14 @@ class Bench:
     def board(self):
         return self.folder / "leaderboard"
 
-    def plan(self, name: str, placebo: int = 0, after: Plan | None = None) -> Plan:
+    def plan(self, name: str, placebo: int = 0, after: Plan | None = None, modes: Sequence[str] = (FLOAT,)) -> Plan:
         """Return the plan by the rules, cut down to a few trials, and two runs a track."""
         entry, task = entry_at(name, self.folder / "baselines"), read_task(self.task_path)
         request = Request("small", task, entry, entry.values({}), "bf16", 1.0, "tuned", 0)
         kind = settle(request, Watch()).machine.kind
         own = name == task.reference
         yardstick = None if own else newest_yardstick(self.entry("adamw-ref"), "small", self.board / "plans")
-        plan = make_plan("small", task, entry, kind, yardstick, placebo, after, seeds=1)
+        plan = make_plan("small", task, entry, kind, yardstick, placebo, after, 1, modes)
         plan = with_tuning(plan, sweep=3, sobol=2, refined=()).model_copy(
             update={"rungs": {"1x": tuple(s for s in plan.rungs["1x"] if s % 10 < 2), "2x": plan.rungs["2x"][:1]}}
         )

@@ -12,7 +12,8 @@ from bench.entry import WARMUP, Entry
 from bench.ledger import Trial, TrialRun, append
 from bench.plan import Plan, make_plan
 from bench.task import Task, read_task
-from bench.tuning import Configuration, state_of, tune
+from bench.trials import state_of
+from bench.tuning import Configuration, tune
 
 TASK = read_task(ROOT / "tasks" / "nano.toml")
 KIND = digest_of("kind")

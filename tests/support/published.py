@@ -16,7 +16,7 @@ from bench.mode import read_mode
 from bench.plan import Plan, make_plan, write_plan
 from bench.record import Inputs, Log, Machine, Milestone, Point, record_path, write_record
 from bench.task import Task, read_task
-from bench.tuning import state_of
+from bench.trials import state_of
 
 MACHINE = {"processor": "Toy CPU", "instructions": "avx2", "threads": 1, "compiler": None, "compiled": False,
            "switches": {}, "lock": digest_of("lock")}  # fmt: skip

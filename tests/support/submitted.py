@@ -19,8 +19,8 @@ from bench.setting import Watch, settle
 from bench.starter import begin
 from bench.submission.pack import files_of
 from bench.task import Task, read_task
+from bench.trials import state_of
 from bench.tuned import Cost, Tuned, tuned_path, write_tuned
-from bench.tuning import state_of
 from bench.versions import pin_version
 
 

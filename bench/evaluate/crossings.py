@@ -1,0 +1,67 @@
+"""Common losses: the weights of a run where its curve first passed the losses that the task names (arXiv 2509.23500).
+
+The losses are the task's, so no entry moves another's comparison. Runs of the rung where entries are tuned are looked
+at. What is kept comes from the middle of a schedule, with the learning rate still up.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench.assemble import Assembly, Request
+from bench.evaluate.weights import keep
+from bench.record import Log, Point, Record
+from bench.task import Task
+from bench.train import Progress
+
+
+def thresholds_of(task: Task, budget: float) -> tuple[float, ...]:
+    return task.common_losses if budget == task.budget.compared[0] else ()
+
+
+def crossings(record: Record, log: Log, task: Task) -> dict[float, Point]:
+    """Return the first point of a finished run's curve at or below each loss that it passed."""
+    if record.outcome != "finished":
+        return {}
+    found: dict[float, Point] = {}
+    for threshold in thresholds_of(task, record.inputs.budget):
+        below = [point for point in log.curve if point.loss is not None and point.loss <= threshold]
+        found |= {threshold: below[0]} if below else {}
+    return found
+
+
+def name_of(run_id: str, threshold: float) -> str:
+    """Return the name of the folder among the weights."""
+    return f"{run_id}@{threshold:g}"
+
+
+def keeping(assembly: Assembly, progress: Progress, request: Request, run_id: str, weights: Path | None) -> Assembly:
+    """Return the assembly, its curve watched: weights are kept as it passes a loss, again where a killed run does."""
+    losses = thresholds_of(request.task, request.budget)
+    if weights is None or not losses or assembly.mode.quantizes:
+        return assembly
+    course, look = assembly.course, assembly.parts.curve_loss
+    every = course.curve_every * course.batch_tokens
+
+    def on_the_curve() -> bool:
+        """Whether this is a point of the curve, and not the warm-up of a run that goes on."""
+        last = progress.curve[-1]["tokens"] // every if progress.curve else -1
+        return progress.tokens // every > last or progress.tokens >= course.tokens
+
+    def curve_loss() -> float:
+        loss = look()
+        if on_the_curve():
+            passed = [threshold for threshold in losses if loss <= threshold and not _passed(progress.curve, threshold)]
+            if passed:
+                with assembly.evaluation_weights():
+                    for threshold in passed:
+                        assembly.workers.first(partial(keep, assembly.model, weights, name_of(run_id, threshold)))
+        return loss
+
+    return replace(assembly, parts=replace(assembly.parts, curve_loss=curve_loss))
+
+
+def _passed(curve: Iterable[Mapping[str, Any]], threshold: float) -> bool:
+    return any(point["loss"] is not None and point["loss"] <= threshold for point in curve)
