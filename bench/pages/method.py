@@ -13,7 +13,21 @@ import bench
 import bench.score
 from bench import children, record, tuning
 from bench.pages.shell import Page
-from bench.score import alarm, cost, curve, ladder, pairs, placebo, power, rows, search, speedup, statistics, versus
+from bench.score import (
+    alarm,
+    cost,
+    curve,
+    interaction,
+    ladder,
+    pairs,
+    placebo,
+    power,
+    rows,
+    search,
+    speedup,
+    statistics,
+    versus,
+)
 
 ROOT = Path(bench.__file__).parents[1]
 FIELD = re.compile(r"\s*(\w+): [^#]*#\s*(.+)")  # of a dataclass, with what it means behind it
@@ -52,6 +66,7 @@ CHAPTERS: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = (
         ("Chains", record.Chains), ("Log", record.Log),
     )),
     ("Quantization", (
+        ("Interaction", interaction.Interaction), ("How it is computed", interaction.interaction),
         ("Proof of rounding", record.Quantization), ("Rounding", record.Rounding),
         ("After training", children.AfterTraining),
     )),

@@ -6,6 +6,7 @@ from bench.pages import compare, entries, tuning, words
 from bench.pages.failures import failure_pages
 from bench.pages.method import method_pages
 from bench.pages.pareto import pareto_pages
+from bench.pages.quantization import ends, quantization_pages
 from bench.pages.runs import run_pages
 from bench.pages.scale import scale_pages
 from bench.pages.shell import Page
@@ -14,7 +15,7 @@ from bench.pages.views import BoardView, Material
 FUNCTIONS = {
     "after_k_chart": tuning.after_k_chart, "sweep_chart": tuning.sweep_chart, "tuned_rows": tuning.tuned_rows,
     "STAGES": tuning.STAGES, "extent": words.extent, "result_chart": entries.result_chart,
-    "compared": compare.compared, "seed_by_seed": compare.seed_by_seed, "signed": compare.signed,
+    "compared": compare.compared, "seed_by_seed": compare.seed_by_seed, "signed": compare.signed, "ends": ends,
 }  # fmt: skip
 
 
@@ -24,6 +25,7 @@ def other_pages(material: Material, boards: Sequence[BoardView]) -> list[Page]:
         *run_pages(material),
         *compare.compare_pages(material, boards),
         *pareto_pages(material, boards),
+        *quantization_pages(material),
         *scale_pages(material, boards),
         *failure_pages(material),
         *method_pages(),

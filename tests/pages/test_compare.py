@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bench.pages.compare import compare_pages, compare_view, seed_by_seed, signed, compared, turned
+from bench.pages.compare import compare_pages, compare_view, compared, seed_by_seed, signed, turned
 from bench.score.versus import versus_at
 
 
