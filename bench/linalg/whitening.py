@@ -12,16 +12,17 @@ from torch import Tensor
 
 
 def whitened(stack: Tensor, steps: int, beta: float = 0.5) -> Tensor:
-    """Return (k, m, n) after so many steps, in the input's precision; a taller matrix is whitened from the right."""
+    """Return (k, m, n) after so many steps, one or more, in the input's precision; tall ones from the right."""
     if stack.shape[-2] > stack.shape[-1]:
         return whitened(stack.mT, steps, beta).mT
     gram = stack @ stack.mT
     norm: Tensor = gram.norm(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(stack.dtype).tiny)
-    y = gram / norm
     three = 3 * torch.eye(stack.shape[-2], dtype=stack.dtype, device=stack.device).expand_as(gram)
-    z = three / 3
-    for _ in range(steps):
+    y = gram / norm
+    z = factor = beta * (three - y)  # the first step's, where Z is I
+    for _ in range(steps - 1):
+        y = y @ factor
         factor = torch.baddbmm(three, z, y, beta=beta, alpha=-beta)
-        y, z = y @ factor, factor @ z
+        z = factor @ z
     done: Tensor = z @ (stack / norm.sqrt())
     return done
