@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import altair as alt
 
+from bench.children import AfterTraining, Tails
+from bench.pages.charts import COLOURS, SHAPES
 from bench.pages.compare import signed
 from bench.pages.drawing import INK, Drawn, draw
 from bench.pages.shell import Page
@@ -33,6 +35,21 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Outlying:
+    """How far an entry's largest weights and activations stand out in a mode, and what the mode cost; means over seeds.
+
+    Measures are None where the mode does not round that side, or nothing was measured.
+    """
+
+    entry: str
+    mode: str
+    degradation: float  # nats
+    error: float | None  # of the logits, squared, relative
+    weights: tuple[float | None, float | None, float | None]  # max over mean, max over median, excess kurtosis
+    activations: tuple[float | None, float | None, float | None]
+
+
+@dataclass(frozen=True)
 class QuantizationView:
     task: str
     track: str
@@ -42,6 +59,8 @@ class QuantizationView:
     cells: Mapping[tuple[str, str], Interaction]  # by entry and mode
     places: Mapping[tuple[str, str], Place]
     chart: Drawn
+    outlying: tuple[Outlying, ...]
+    scatter: Drawn | None  # of outliers of the weights and degradations
 
     @property
     def anchor(self) -> str:
@@ -70,6 +89,7 @@ def quantization_view(task: str, track: str, material: Material) -> Quantization
         return None
     best = {entry: min(cell.float_losses.values()) for (entry, _), cell in rounded.items()}
     entries = sorted({entry for entry, _ in found}, key=lambda entry: (best[entry], entry))
+    outlying = outlying_of(task, track, material)
     return QuantizationView(
         task=task,
         track=track,
@@ -79,6 +99,8 @@ def quantization_view(task: str, track: str, material: Material) -> Quantization
         cells=found,
         places=places_of(rounded, modes),
         chart=heat_map(task, track, entries, modes, found),
+        outlying=outlying,
+        scatter=outlier_chart(task, track, outlying),
     )
 
 
@@ -154,6 +176,63 @@ def heat_map(
     told = sum(cell.told for cell in cells.values())
     said = f"{told} of {len(cells)} interactions are told from 0; the largest is {largest:.4f} nats."
     return draw(chart, f"Interaction of entries and modes on {task}, track {track}", said, f"heat-{task}-{track}")
+
+
+def outlying_of(task: str, track: str, material: Material) -> tuple[Outlying, ...]:
+    """Return what was measured of the finished weights of each entry, the reference too, by mode and entry."""
+    found: dict[tuple[str, str], list[AfterTraining]] = {}
+    for record in _finished(task, track, material):
+        child = material.quantized.get(record.run_id) if record.inputs.mode == FLOAT else None
+        for mode, measured in child.modes.items() if child else ():
+            if measured.degradation is not None:
+                found.setdefault((mode, record.entry), []).append(measured)
+    return tuple(
+        Outlying(
+            entry=entry,
+            mode=mode,
+            degradation=_mean([one.degradation for one in ones]) or 0.0,
+            error=_mean([one.diagnosis.error for one in ones]),
+            weights=_tails([one.diagnosis.weights for one in ones]),
+            activations=_tails([one.diagnosis.activations for one in ones]),
+        )
+        for (mode, entry), ones in sorted(found.items())
+    )
+
+
+def _tails(tails: Sequence[Tails]) -> tuple[float | None, float | None, float | None]:
+    return (_mean([one.max_over_mean for one in tails]), _mean([one.max_over_median for one in tails]),
+            _mean([one.kurtosis for one in tails]))  # fmt: skip
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there else None
+
+
+def outlier_chart(task: str, track: str, outlying: Sequence[Outlying]) -> Drawn | None:
+    """Return degradation over how far the largest weights stand out, one mark for each entry and mode."""
+    points = [
+        {"entry": one.entry, "mode": one.mode, "outlier": one.weights[1], "degradation": one.degradation}
+        for one in outlying if one.weights[1] is not None
+    ]  # fmt: skip
+    if not points:
+        return None
+    modes = sorted({str(point["mode"]) for point in points})
+    hue = alt.Color("mode:N", title="mode", scale=alt.Scale(domain=modes, range=_cycled(COLOURS, len(modes))))
+    shape = alt.Shape("mode:N", title="mode", scale=alt.Scale(domain=modes, range=_cycled(SHAPES, len(modes))))
+    x = alt.X("outlier:Q", title="largest weight over the median, mean over layers", scale=alt.Scale(zero=False))
+    y = alt.Y("degradation:Q", title="degradation (nats)", scale=alt.Scale(type="symlog", constant=0.01))
+    tooltip = [alt.Tooltip("entry:N"), alt.Tooltip("mode:N"),
+               *(alt.Tooltip(f"{name}:Q", format=".4f") for name in ("outlier", "degradation"))]  # fmt: skip
+    chart = alt.Chart(alt.Data(values=points)).mark_point(size=60, opacity=0.9, strokeWidth=1.8)
+    chart = chart.encode(x=x, y=y, color=hue, shape=shape, tooltip=tooltip).properties(width=520, height=300)
+    said = f"{len(points)} marks: every entry in each of {len(modes)} modes."
+    return draw(chart, f"Degradation over outliers of the weights on {task}, track {track}", said,
+                f"outliers-{task}-{track}")  # fmt: skip
+
+
+def _cycled(values: Sequence[str], count: int) -> list[str]:
+    return [values[i % len(values)] for i in range(count)]
 
 
 def ends(cell: Interaction) -> str:

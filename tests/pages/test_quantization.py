@@ -50,5 +50,14 @@ def test_what_stands_rounding_better_gains_places(view):
     assert {place.moved for place in view.places.values()} != {0}
 
 
+def test_outliers_stand_beside_what_the_mode_cost(view, evidence):
+    found = {(one.entry, one.mode): one for one in view.outlying}
+    assert found["muon", "ptq-w4"].degradation == pytest.approx(view.cells["muon", "ptq-w4"].degradation)
+    runs = [r for r in evidence.records if (r.entry, r.inputs.track, r.inputs.budget) == ("muon", "tuned", 1.0)]
+    tails = [evidence.quantized[run.run_id].modes["ptq-w4"].diagnosis.weights.max_over_median for run in runs]
+    assert found["muon", "ptq-w4"].weights[1] == pytest.approx(sum(tails) / len(tails))
+    assert ("adamw-ref", "ptq-w4") in found and view.scatter is not None
+
+
 def test_where_nothing_was_rounded_there_is_no_page(evidence):
     assert quantization_pages(dataclasses.replace(evidence, quantized={})) == []

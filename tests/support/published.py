@@ -8,7 +8,7 @@ from random import Random
 from planned import bowl, write_trials
 from small import ROOT
 
-from bench.children import AfterTraining, quantized_path, write_quantized
+from bench.children import AfterTraining, Summary, Tails, quantized_path, write_quantized
 from bench.digest import digest_of
 from bench.entry import Entry
 from bench.ledger import ledger_path
@@ -153,11 +153,13 @@ def _round(path: Path, table: dict, loss: float, nats: float, drawn: Random) -> 
     side = {"bits": 4, "levels": (15, 16), "clipped": 0.001, "masked": 0.0}
     proof = {"expected": layers, "actual": layers, "parts": {"q_proj": 28}, "blocks": {"128": 1}, "forwards": 1.0,
              "float_score_loss": loss, "weights": side, "activations": None}  # fmt: skip
+    tails = Tails(max_over_mean=3 + 20 * nats, max_over_median=4 + 25 * nats, kurtosis=10 * nats, feature_kurtosis=None)
     for mode, share in PTQ.items():
         lost = nats * share + drawn.gauss(0, NOISE / 3)
         measured = AfterTraining(
             mode_digest=read_mode(mode).digest, loss=loss + lost, perplexity=math.exp(loss + lost), degradation=lost,
-            quantization=proof, calibration=None, gptq=None, hawq=None, machine=KIND, seconds=1.5,
+            quantization=proof, calibration=None, gptq=None, hawq=None,
+            diagnosis=Summary(digest=digest_of(mode), error=lost / 4, weights=tails, activations=tails), machine=KIND, seconds=1.5,
             made="2026-01-01T00:00:00+00:00",
         )  # fmt: skip
         write_quantized(quantized_path(path), table["run_id"], table["weights"]["evaluated"], mode, measured)
