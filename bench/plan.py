@@ -35,6 +35,13 @@ class Tuning(Spec):
     scramble: int  # 0, or which placebo
 
 
+class Rerun(Spec):
+    """Where the seeds of a rerun come from: nobody could choose them."""
+
+    of: Digest  # the plan whose tuned values are run again
+    merge: Annotated[str, Field(pattern="^[0-9a-f]{40,64}$")]  # the commit that fixed the submission
+
+
 class Plan(Spec):
     schema_version: int = Field(alias="schema")
     task: str
@@ -56,6 +63,7 @@ class Plan(Spec):
     look: Annotated[int, Field(ge=1, le=LOOKS)]
     control: bool = False  # measured and shown, and never ranked
     mode_rungs: dict[str, tuple[int, ...]] = Field(default_factory=dict)  # seeds by rung in modes that train rounded
+    rerun: Rerun | None = None  # by another party, after the submission was fixed
 
     @property
     def digest(self) -> str:
@@ -200,8 +208,8 @@ def read_plan(path: Path) -> Plan:
 
 
 def find_plans(folder: Path, task: str, entry: str) -> list[Plan]:
-    """Return the plans of an entry on a task, first look first, each before those that add modes to it."""
-    return [plan for plan in all_plans(folder, task) if plan.entry == entry]
+    """Return the plans of an entry on a task, first look first, each before those that add modes to it; no reruns."""
+    return [plan for plan in all_plans(folder, task) if plan.entry == entry and plan.rerun is None]
 
 
 def all_plans(folder: Path, task: str) -> list[Plan]:

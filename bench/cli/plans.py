@@ -157,13 +157,22 @@ def _conduct(
     minutes: float | None = None, archive: Path | None = None, modes: str | None = None,
 ) -> None:  # fmt: skip
     """Carry out the entry's plans in turn: the first one, further looks, and modes that were added."""
+    found = Entry(entry)
+    plans = _planned(task, read_task(task), found, placebo, leaderboard, baselines, modes)
+    carry_out(what, plans, task, found, leaderboard, baselines, choice, minutes, archive)
+
+
+def carry_out(
+    what: str, plans: list[Plan], task: Path, entry: Entry, leaderboard: Path, baselines: Path, choice: Choice,
+    minutes: float | None = None, archive: Path | None = None,
+) -> None:  # fmt: skip
+    """Do what is left of plans of one entry, or of the part that is asked for."""
     from bench.conduct import Conductor
     from bench.display import watch_plan
     from bench.lent import OutOfTime, pack, parts_of, time_limit
 
-    definition, found = read_task(task), Entry(entry)
-    plans = _planned(task, definition, found, placebo, leaderboard, baselines, modes)
-    paths = _paths(task, entry, definition, leaderboard, baselines)
+    definition = read_task(task)
+    paths = _paths(task, entry.path, definition, leaderboard, baselines)
     engine = choice.start(definition.training.threads)
     done = failed = 0
     try:

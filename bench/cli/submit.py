@@ -1,5 +1,6 @@
-"""Verbs of a submission: new, check, bundle, verify."""
+"""Verbs of a submission: new, check, bundle, verify, rerun."""
 
+import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ from bench.task import read_task
 
 if TYPE_CHECKING:
     from bench.check import Line
+    from bench.entry import Entry
 
 Baselines = Annotated[Path, typer.Option(help="folder of algorithms, the yardstick among them")]
 Named = Annotated[str, typer.Argument(help="an entry: its name in the folder of algorithms, or its TOML")]
@@ -98,6 +100,53 @@ def verify(
     _judge(bundle, base)
 
 
+@app.command(**example("rerun leaderboard/records/nano/<plan>/<run_id>.json --seeds 3"))
+def rerun(
+    record: Annotated[Path, typer.Argument(help="of the submission that is to be run again", show_default=False)],
+    seeds: Annotated[int, typer.Option(min=1, max=10, help="how many, drawn from the merge")] = 1,
+    merge: Annotated[str | None, typer.Option(help="the commit that fixed the submission; by default git's")] = None,
+    tasks: Annotated[Path, typer.Option(help="folder of tasks")] = Path("tasks"),
+    leaderboard: Board = PUBLISHED,
+    baselines: Baselines = Path("baselines"),
+) -> None:
+    """Make further records of a published plan, at seeds that nobody could choose: evidence by another party."""
+    from bench.cli.plans import Choice, carry_out
+    from bench.entry import Entry
+    from bench.plan import all_plans, write_plan
+    from bench.record import read_record
+    from bench.rerun import rerun_plan
+
+    found = read_record(record)
+    path, name = tasks / f"{found.task}.toml", found.entry.partition("@")[0]
+    plans = {plan.digest: plan for plan in all_plans(leaderboard / "plans", found.task)}
+    if found.plan not in plans:
+        raise BenchError(f"{record}: its plan is not in {leaderboard}", "only what a plan asked for is run again")
+    of, entry = plans[found.plan], Entry(entry_path(name, baselines))
+    kind = machine_kind_for(path, entry)
+    inputs = found.inputs
+    made = rerun_plan(of, merge or _merged(record), kind, inputs.budget, inputs.track, seeds)
+    print(write_plan(leaderboard / "plans", made))
+    carry_out("ladder", [made], path, entry, leaderboard, baselines, Choice("local", None, None, None))
+
+
+def machine_kind_for(task: Path, entry: "Entry") -> str:
+    """Return the kind of machine that this process runs the task on."""
+    from bench.assemble import Request
+    from bench.setting import Watch, settle
+
+    request = Request(task.stem, read_task(task), entry, entry.values({}), "bf16", 1.0, "tuned", 0)
+    return settle(request, Watch()).machine.kind
+
+
+def _merged(record: Path) -> str:
+    """Return the commit that published a record."""
+    words = ["git", "log", "-1", "--first-parent", "-m", "--diff-filter=A", "--format=%H", "--", record.name]
+    said = subprocess.run(words, cwd=record.parent, capture_output=True, text=True, check=False).stdout.strip()
+    if not said:
+        raise BenchError(f"{record}: git does not say which commit published it", "name the commit with --merge")
+    return said
+
+
 def _judge(bundle: Path, base: Path) -> None:
     from bench.submission.judge import verify as verified
 
@@ -145,13 +194,11 @@ def _outlook(
     path: Path, task: Path, leaderboard: Path, baselines: Path, purchase: tuple[str | None, int, float | None]
 ) -> list[str]:
     """Return what the plan costs and can tell; a plan that cannot be made yet says why."""
-    from bench.assemble import Request
     from bench.cli.plans import reference_of
     from bench.entry import Entry
     from bench.index import load_index
     from bench.outlook import hours_on, outlook
     from bench.plan import make_plan
-    from bench.setting import Watch, settle
     from bench.tuned import newest_yardstick
 
     definition, found = read_task(task), Entry(path)
@@ -159,8 +206,7 @@ def _outlook(
         yardstick = None
         if found.name != definition.reference:
             yardstick = newest_yardstick(reference_of(definition, baselines), task.stem, leaderboard / "plans")
-        kind = settle(Request(task.stem, definition, found, found.values({}), "bf16", 1.0, "tuned", 0), Watch())
-        plan = make_plan(task.stem, definition, found, kind.machine.kind, yardstick)
+        plan = make_plan(task.stem, definition, found, machine_kind_for(task, found), yardstick)
     except BenchError as error:
         return [f"{task.stem}: no plan yet: {error.what}"]
     records = [folder for folder in [leaderboard / "records"] if folder.exists()]

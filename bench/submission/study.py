@@ -8,6 +8,7 @@ from bench.errors import BenchError
 from bench.ledger import Trial, ledger_path, read_ledger
 from bench.mode import FLOAT
 from bench.plan import PLACEBO, Plan, add_modes, all_plans, make_plan, plan_path
+from bench.rerun import rerun_plan
 from bench.spec import read_toml
 from bench.submission.desk import Desk, short
 from bench.submission.runs import Led, Runs
@@ -89,6 +90,8 @@ class Study:
         try:
             if plan.adds_modes and after is not None:
                 wanted = add_modes(after, plan.modes, task.reference)
+            elif plan.rerun and after is not None:
+                wanted = self._rerun(after)
             else:
                 kind, number = plan.machine_kind, int(placebo or 0)
                 wanted = make_plan(plan.task, task, entry, kind, yardstick, number, after, SEEDS, plan.modes)
@@ -103,6 +106,13 @@ class Study:
             self.desk.add(
                 self.name, "space", f"{plan.entry} has a first plan already: its space and seeds stand since then"
             )
+
+    def _rerun(self, of: Plan) -> Plan:
+        """Return the rerun that the commit it names draws; its party chose a rung, a track and how many seeds."""
+        plan = self.plan
+        assert plan.rerun is not None
+        rung, seeds = next(iter(plan.ladder.items()), (0.0, ()))
+        return rerun_plan(of, plan.rerun.merge, plan.machine_kind, rung, plan.tracks[0], len(seeds))
 
     def _plans(self) -> list[Plan]:
         found = all_plans(self.desk.base / "leaderboard" / "plans", self.plan.task)
