@@ -11,7 +11,7 @@ from bench.entry import find_entries
 from bench.errors import BenchError
 from bench.index import IndexRow, index_row
 from bench.ledger import Study, read_studies
-from bench.pages import charts, views
+from bench.pages import charts, tasks, views
 from bench.pages.boards import ROWS, files, sheet
 from bench.pages.drawing import BUNDLE, Drawn, bundle, bundle_head
 from bench.pages.feed import feed, sitemap
@@ -75,7 +75,7 @@ def _ladder(view: BoardView, rows: list[Row]) -> Drawn:
 FUNCTIONS = {
     "task_facts": views.task_facts, "entry_values": views.entry_values, "ladder": _ladder,
     "not_drawn": charts.not_drawn, "run_chart": charts.run_chart, "leading": charts.LEADING,
-    "files": files,
+    "files": files, "powers": tasks.powers, "price": tasks.price, "forest": tasks.forest, "SEEDS": tasks.SEEDS,
 }  # fmt: skip
 
 

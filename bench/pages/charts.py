@@ -1,10 +1,12 @@
 """The charts of boards and runs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 
+from bench.pages import words
 from bench.pages.drawing import INK, Drawn, draw, rounded
 from bench.pages.words import speedup, times
 from bench.record import Log, Record
@@ -17,6 +19,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b5679a", "#9a7b00", "#7a7a7a")
 SHAPES = ("square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
 WIDTH, HEIGHT = 640, 380
 LABEL_GAP = 15  # pixels between the labels of two lines
+TIP = alt.Tooltip("say:N")  # shown where a reader points at a mark
 CURVE_POINTS = 97
 RUN_POINTS = 240  # training losses drawn; each is the mean of its neighbours
 
@@ -94,7 +97,7 @@ def _data(points: list[dict[str, Any]]) -> alt.Data:
 
 def _reference_layers(board: Board) -> list[alt.Chart]:
     measured = [rung for rung in board.reference.rungs if rung.losses]
-    means = [{"tokens": rung.charged_tokens, "loss": rung.mean} for rung in measured]
+    means = _means(board.reference, measured)
     seeds = [{"tokens": rung.charged_tokens, "loss": loss} for rung in measured for loss in rung.losses]
     curve = means
     if board.curve is not None:
@@ -106,21 +109,32 @@ def _reference_layers(board: Board) -> list[alt.Chart]:
     return [
         alt.Chart(_data(curve)).mark_line(color=INK, strokeWidth=2),
         alt.Chart(_data(seeds)).mark_tick(color=INK, orient="horizontal", size=12, thickness=1, opacity=0.6),
-        alt.Chart(_data(means)).mark_point(color=INK, shape="circle", filled=True, size=60, opacity=1),
+        alt.Chart(_data(means)).mark_point(color=INK, shape="circle", filled=True, size=60, opacity=1).encode(TIP),
     ]
+
+
+def _means(row: Row, rungs: Sequence[Rung]) -> list[dict[str, Any]]:
+    return [
+        {"tokens": rung.charged_tokens, "loss": rung.mean,
+         "say": f"{row.entry} at {rung_name(rung.budget)}: {words.loss(rung.mean)} nats, {len(rung.seeds)} seeds"}
+        for rung in rungs
+    ]  # fmt: skip
 
 
 def _row_layers(row: Row, line: EqualLoss | None, colour: str, shape: str, high: float) -> list[alt.Chart]:
     drawn = [rung for rung in row.rungs if rung.mean is not None and rung.mean <= high]
-    means = [{"tokens": rung.charged_tokens, "loss": rung.mean} for rung in drawn]
+    means = _means(row, drawn)
     layers = [
         alt.Chart(_data(means)).mark_line(color=colour, strokeWidth=1.5, strokeDash=[2, 3]),
-        alt.Chart(_data(means)).mark_point(color=colour, shape=shape, filled=True, size=80, opacity=1),
+        alt.Chart(_data(means)).mark_point(color=colour, shape=shape, filled=True, size=80, opacity=1).encode(TIP),
     ]
     if line is not None and line.loss <= high:
-        ends = [{"tokens": line.charged, "loss": line.loss}, {"tokens": line.reference, "loss": line.loss}]
+        say = f"{row.entry} ends at {line.loss:.4f} nats: {line.reference:,.0f} ÷ {line.charged:,.0f} tokens = "
+        say += times(line.reference / line.charged) if line.measured else line.label.removeprefix(f"{row.entry} ")
+        ends = [{"tokens": tokens, "loss": line.loss, "say": say} for tokens in (line.charged, line.reference)]
         dash = [1, 0] if line.measured else [6, 4]
-        layers.append(alt.Chart(_data(ends)).mark_line(color=colour, strokeWidth=2.5, strokeDash=dash))
+        layers.append(alt.Chart(_data(ends)).mark_line(color=colour, strokeWidth=2.5, strokeDash=dash).encode(TIP))
+        layers.append(alt.Chart(_data(ends)).mark_line(color=colour, strokeWidth=14, opacity=0.001).encode(TIP))
     return layers
 
 

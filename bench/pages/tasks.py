@@ -1,0 +1,109 @@
+"""The task's page: what its seeds can tell apart, what taking part costs, and every entry's speedup in one picture."""
+
+import statistics
+from dataclasses import dataclass
+
+import altair as alt
+
+from bench.outlook import ladder_tokens, searched_tokens
+from bench.pages import words
+from bench.pages.charts import COLOURS, WIDTH
+from bench.pages.drawing import INK, Drawn, draw
+from bench.pages.views import BoardView, Line, Material
+from bench.score.board import Board
+from bench.score.power import smallest_speedup
+from bench.score.statistics import Noise
+from bench.task import rung_name
+
+SEEDS = 3  # of an entry at every rung (protocol D)
+LINE = 22  # pixels of an entry in the forest
+
+
+@dataclass(frozen=True)
+class Power:
+    """What a board's seeds can tell at one budget."""
+
+    budget: float
+    deviation: float | None  # of the reference's seeds there, nats
+    seeds: int  # of the reference
+    smallest: float | None  # speedup that SEEDS seeds find with 80% probability
+    ranked: bool
+
+
+def powers(board: Board) -> list[Power]:
+    """Return what can be detected at each budget of the reference's ladder; nothing without a curve."""
+    if board.curve is None:
+        return []
+    measured = [rung for rung in board.reference.rungs if rung.losses]
+    noise = Noise(None if board.noise is None else board.noise**2, board.degrees_of_freedom)
+    seeds = [len(rung.losses) for rung in sorted(measured, key=lambda rung: rung.charged_tokens)]
+    found = []
+    for rung in measured[:-1]:  # past the ladder's end nothing is read
+        tokens, df = rung.charged_tokens, {} if board.tau_df is None else {"tau_df": board.tau_df}
+        smallest = smallest_speedup(board.curve, tokens, noise, SEEDS, seeds, board.tau, **df)
+        found.append(Power(rung.budget, rung.deviation, len(rung.losses), smallest, rung.budget not in board.unstable))
+    return found
+
+
+@dataclass(frozen=True)
+class Price:
+    """What an entry's plan on the task takes."""
+
+    entry: str  # whose plan it is
+    tuning_tokens: int
+    scored_tokens: int
+    hours: float | None  # of one process here, at the reference's median step
+
+
+def price(name: str, material: Material) -> Price | None:
+    """Return what the last written plan of an entry takes; None where there is none."""
+    plans = [study.plan for study in material.studies.get(name, []) if study.plan.yardstick is not None]
+    plans = [plan for plan in plans if plan.after is None and plan.entry == plan.twin]
+    if not plans:
+        return None
+    plan, task = plans[-1], material.tasks[name]
+    laps = [record.cost.step_seconds for record in material.records
+            if record.task == name and record.entry == task.reference and record.cost.step_seconds]  # fmt: skip
+    tuning, scored = searched_tokens(plan, task), ladder_tokens(plan, task)
+    steps = (tuning + scored) / task.training.batch_tokens
+    return Price(plan.entry, tuning, scored, steps * statistics.median(laps) / 3600 if laps else None)
+
+
+def forest(view: BoardView, number: str) -> Drawn:
+    """Return every entry's speedup at its headline budget with its interval, the best above; a bound is an arrow."""
+    lines = [line for line in view.headline if line.speedup is not None]
+    points = [_point(line) for line in lines]
+    ends = [1.0, *(end for line in lines if (found := line.speedup)
+                   for end in (found.low or found.figure, found.high or found.figure))]  # fmt: skip
+    low, high = min(ends) / 1.05, max(ends) * 1.05
+    x = alt.Scale(type="log", domain=[low, high], nice=False)
+    order = [line.row.entry for line in lines]
+    y = alt.Y("entry:N", sort=order, title=None, axis=alt.Axis(labelLimit=220, ticks=False, domain=False))
+    tip = alt.Tooltip("say:N")
+    data = alt.Data(values=points)
+    layers = [
+        alt.Chart(alt.Data(values=[{"one": 1.0}])).mark_rule(color=INK, strokeDash=[2, 3]).encode(
+            x=alt.X("one:Q", scale=x, title="speedup at equal loss (log scale)")),
+        alt.Chart(data).mark_rule(color=COLOURS[0], strokeWidth=2.5).encode(
+            x=alt.X("low:Q", scale=x), x2="high:Q", y=y, tooltip=tip),
+        alt.Chart(data).mark_point(color=COLOURS[0], filled=True, size=70, opacity=1).encode(
+            x=alt.X("figure:Q", scale=x), y=y, tooltip=tip,
+            shape=alt.Shape("bound:N", scale=alt.Scale(domain=["=", ">=", "<="],
+                                                       range=["circle", "triangle-right", "triangle-left"]),
+                            legend=None)),
+    ]  # fmt: skip
+    chart = alt.layer(*layers).properties(width=WIDTH, height=max(1, len(lines)) * LINE)
+    told = "; ".join(f"{point['say']}" for point in points)
+    return draw(chart, f"Speedups on {view.name}", f"From the top: {told}.", number)
+
+
+def _point(line: Line) -> dict[str, object]:
+    found = line.speedup
+    assert found is not None
+    said = f"{line.row.entry} {words.speedup(found)} at {rung_name(line.rung.budget)}"
+    ends = words.interval(found)
+    return {
+        "entry": line.row.entry, "figure": found.figure, "bound": found.bound,
+        "low": found.low or found.figure, "high": found.high or found.figure,
+        "say": said + (f", interval {ends}" if ends != words.MISSING else ""),
+    }  # fmt: skip
