@@ -30,7 +30,8 @@ def test_state_and_passes_are_those_of_a_run_s_record_which_tells_how_far_each_r
     (line,) = inventory([entry], read_task(task))
     facts = read_record(make(task, entry.path, task.parent, budget=0.25)).facts
     assert line.state_bytes_with_rest == facts.state_bytes_per_parameter
-    assert line.extra_passes == facts.passes - 1
+    few = 1 / 8 if facts.probe else 0.0  # of so few steps: the first may ask for less, or more, than the others
+    assert line.extra_passes == pytest.approx(facts.passes - 1, abs=few)
     still = {role for role, moved in facts.update_rms.items() if moved == 0}
     assert set(facts.update_rms) == {"hidden", "embedding", "vectors"}  # the head is tied
     assert still == ({"hidden"} if entry.facts.family == "control" else set())

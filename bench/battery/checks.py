@@ -207,10 +207,14 @@ def stands_still(entry: Entry) -> None:
 
 
 def scales(entry: Entry) -> None:
-    """Half the rate, half the way, decay included. Two steps on one gradient: some methods only look at the first."""
+    """Half the rate, half the way, decay included. Two steps on one gradient: some methods only look at the first.
+
+    What a probe sees at the second step hangs on the first, so that steps are then a hundredth: nearly proportional.
+    """
     moves = []
-    for factor in (1.0, 0.5):
+    for half in (1.0, 0.5):
         tiny = Tiny(entry)
+        factor = half * (0.01 if tiny.parts.probe else 1.0)
         before = tiny.bits()
         for optimizer in tiny.own:
             for group in optimizer.param_groups:
@@ -228,24 +232,26 @@ def scales(entry: Entry) -> None:
 
 def no_dead_knob(entry: Entry) -> None:
     """Most knobs show in the losses of the first steps; the others have 24."""
-    plain = {point["step"]: point["loss"] for point in Tiny(entry, steps=24).train().progress.milestones}
+    whole = Tiny(entry, steps=24).train().progress
+    plain = {point["step"]: point["loss"] for point in whole.milestones}
     for name in sorted(set(entry.defaults) - {WARMUP}):
         value = entry.defaults[name]
         if isinstance(value, str) or entry.facts.fixed.get(name) == 0:
             continue  # a named variant, or a part that is turned off: other names, and more, are other entries
         for nudged in _nudges(value):
             tiny = Tiny(entry, steps=24, values={name: nudged})
-            if any(tiny.train(stop_after=stop).progress.loss_chain != plain[stop] for stop in (3, 24)):
+            chains = ((tiny.train(stop).progress.loss_chain, plain.get(stop, whole.loss_chain)) for stop in (3, 24))
+            if any(mine != theirs for mine, theirs in chains):
                 break
         else:
             raise Failed(f"{name} changes nothing: {value} and {nudged} give the same losses", "take it out, or use it")
 
 
 def _nudges(value: float) -> tuple[float, ...]:
-    """Return a value nearby, then one that brings a long period or a wide bound into a run of 24 steps."""
+    """Return a value nearby, then some that bring a long period or a wide bound into a run of 24 steps."""
     if isinstance(value, bool):
         return (not value,)
-    return (value + 1, 7) if isinstance(value, int) else (value * 0.9 or 0.01, 0.5)
+    return (value + 1, 7) if isinstance(value, int) else (value * 0.9 or 0.01, 0.5, 0.01)
 
 
 def always(entry: Entry) -> bool:
