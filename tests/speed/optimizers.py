@@ -34,7 +34,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from bench.claims import build_entry
-from bench.entry import Entry, find_entries
+from bench.entry import Entry, Value, find_entries
 from bench.machine import make_deterministic
 from bench.model import build_model, sequence_losses
 from bench.roles import Roles, Run, roles_of
@@ -43,6 +43,7 @@ from bench.task import Task, read_task
 ROOT = Path(__file__).parents[2]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PERIOD = "_frequency"  # the end of an entry's name for how often something costly is done
+LONGEST = 20  # a period that is timed; with a longer one, shortened for all alike, what it brings is overstated
 COMPARED, BAND = 4, 2e-2  # steps, or so many with a period of one; how far apart displacements may be
 NOISE = 0.03  # of a ratio of two times
 CPU_TOKENS = 1024  # of the micro-batch that is timed
@@ -83,10 +84,11 @@ def main() -> int:
 
 def row_of(entry: Entry, task: Task, small: Task, libraries: list, rounds: int, training: float) -> list[str]:
     """Return the cells of an entry: its step's time, share and memory, and what libraries take for the same."""
-    values = entry.values({})
-    ours = of_entry(entry, task, small)
+    periods = {name: min(int(value), LONGEST) for name, value in entry.defaults.items() if name.endswith(PERIOD)}
+    values = entry.values(periods)
+    ours = of_entry(entry, values, task, small)
     theirs = [of_library(make(copies(ours), values)) for make, _ in libraries]
-    period = max([1, *(int(value) for name, value in values.items() if name.endswith(PERIOD))])
+    period = max([1, *periods.values()])
     memory, apart = compared(ours, theirs, period - 1 + COMPARED)
     mine, *seconds = timed([ours, *theirs], period, rounds)
     found = sorted(zip(seconds, [them.name for them in theirs], apart, [why for _, why in libraries], strict=True))
@@ -126,14 +128,14 @@ class Contender:
         return torch.cat([w.detach().flatten() for w in self.weights])
 
 
-def of_entry(entry: Entry, task: Task, small: Task) -> Contender:
+def of_entry(entry: Entry, values: dict[str, Value], task: Task, small: Task) -> Contender:
     """Return the entry with the blocks' weights that it claims; a matrix method's fused weights count as several."""
     model = build_model(small.model, task.training.context, seed=0).to(DEVICE)
     roles = roles_of(model)
     blocks = Roles(roles.hidden, (), (), roles.vectors)
     steps, batch = task.steps(1.0), task.training.batch_tokens
     run = Run(steps, steps * batch, batch, DEVICE, torch.Generator(DEVICE).manual_seed(0))
-    optimizers = build_entry(entry, entry.values({}), blocks, run)
+    optimizers = build_entry(entry, values, blocks, run)
     claims = {w for optimizer in optimizers for group in optimizer.param_groups for w in group["params"]}
     counts = {matrix.weight: len(matrix.blocks) for matrix in roles.hidden if entry.facts.family != "element-wise"}
     weights = [w for w in blocks.all if w in claims]
