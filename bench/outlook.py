@@ -31,8 +31,9 @@ def outlook(plan: Plan, task: Task, rows: Sequence[IndexRow], trials: Sequence[T
         lines = [f"adds modes to the plan {(plan.after or '')[:16]}, at the values it was tuned to"]
     if plan.training_modes:
         tokens = mode_tokens(plan, task)
-        said = f"{', '.join(plan.training_modes)}: {tokens:,} tokens in training, trials among them"
-        lines.append(f"{said}, {_hours(tokens, plan, rows, trials)} and what rounding takes")
+        factors = " or ".join(f"{factor:g}" for factor in MODE_FACTORS)
+        said = f"{', '.join(plan.training_modes)}: at the float values, the learning rate x {factors}"
+        lines.append(f"{said}; {tokens:,} tokens, {_hours(tokens, plan, rows, trials)} and what rounding takes")
     if plan.after_modes:
         runs = len(plan.tracks) * sum(len(seeds) for seeds in plan.ladder.values())
         lines.append(f"{', '.join(plan.after_modes)}: on the checkpoints of {runs} runs")
