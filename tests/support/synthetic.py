@@ -11,7 +11,7 @@ from pathlib import Path
 from planned import KIND, bowl, plan_of, write_trials, yardstick
 from small import ROOT
 
-from bench.children import AfterTraining, Quantized
+from bench.children import AfterTraining, Quantized, Summary, Tails
 from bench.digest import digest_of
 from bench.entry import find_entries
 from bench.ledger import Study
@@ -110,10 +110,12 @@ def log_of(run: Record, points: int = 60) -> Log:
 
 def rounded(run: Record) -> Quantized:
     """Return what rounding did to a record's weights."""
+    tails = Tails(max_over_mean=4.0, max_over_median=5.0, kurtosis=0.5, feature_kurtosis=1.2)
+    diagnosis = Summary(digest=digest_of("layers"), error=0.1, weights=tails, activations=tails)
     modes = {
         mode: AfterTraining(
             mode_digest=read_mode(mode).digest, loss=run.score_loss + cost, perplexity=math.exp(run.score_loss + cost),
-            degradation=cost, quantization=ROUNDED, calibration=None, gptq=None, hawq=None,
+            degradation=cost, quantization=ROUNDED, calibration=None, gptq=None, hawq=None, diagnosis=diagnosis,
             machine=run.inputs.machine_kind, seconds=3.0, made="2026-06-01T00:00:00+00:00",
         )
         for mode, base in AFTER.items()
