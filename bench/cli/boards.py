@@ -12,7 +12,9 @@ from bench.task import read_task
 
 if TYPE_CHECKING:
     from bench.index import IndexRow
+    from bench.ledger import Study
     from bench.record import Log, Record
+    from bench.task import Task
 
 
 @app.command(**example("score tasks/nano.toml --format github"))
@@ -21,6 +23,7 @@ def score(
     records: Records = None,
     mode: Annotated[str, typer.Option(help="a mode")] = "bf16",
     track: Annotated[str | None, typer.Option(help="tuned, transfer or declared; the first that has records")] = None,
+    modes: Annotated[bool, typer.Option("--modes", help="entries by modes instead: what rounding costs them")] = False,
     output: Annotated[Format, typer.Option("--format", help="of the tables")] = Format.plain,
     leaderboard: Annotated[Path, typer.Option(help="folder of plans and ledgers")] = PUBLISHED,
 ) -> None:
@@ -36,6 +39,9 @@ def score(
     rows = load_index(records or [leaderboard / "records"], RUNS / "index")
     track = track or best_track(rows, definition.digest)
     studies = read_studies(leaderboard, task.stem, definition.digest)
+    if modes:
+        _print_modes(rows, definition, track, studies, output)
+        return
     timings = read_timings(leaderboard, task.stem, definition.digest)
     board, searches = told_board(rows, definition, mode, track, studies, _read, timings)
     print(render(board, definition, output.value, searches), end="")
@@ -43,6 +49,19 @@ def score(
         for why in board.failing:
             err.print(f"this build fails: {why}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1)
+
+
+def _print_modes(rows: "list[IndexRow]", task: "Task", track: str, studies: "list[Study]", output: Format) -> None:
+    from bench.children import quantized_path, read_quantized
+    from bench.score.evidence import controls_of, placebos_of
+    from bench.score.mode_text import render_modes
+    from bench.score.modes import mode_table
+
+    paths = {row.run_id: quantized_path(Path(row.path)) for row in rows}
+    children = {run_id: read_quantized(path) for run_id, path in paths.items() if path.exists()}
+    held = [] if track == "declared" else studies
+    table = mode_table(rows, children, task, track, controls=controls_of(held), twins=placebos_of(held, rows))
+    print(render_modes(table, output.value), end="")
 
 
 def _read(row: "IndexRow") -> "tuple[Record, Log]":

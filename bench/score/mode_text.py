@@ -1,0 +1,142 @@
+"""Entries by modes as text: tables to read; CSV and JSON in full precision."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from tabulate import tabulate
+
+from bench.errors import BenchError, did_you_mean
+from bench.score.degradation import Estimate
+from bench.score.modes import ModeRow, ModeTable
+from bench.score.table import FORMATS
+from bench.score.wording import bounded, interval
+from bench.task import rung_name
+
+COLUMNS = (
+    "entry", "rung", "seeds", "bf16", "in mode", "degradation", "beyond the reference, at equal loss",
+    "at equal budget", "speedup in mode", "rank", "failed",
+)  # fmt: skip
+LINKS = ("mode", "rung", "side", "measure", "entries", "rank correlation with degradation")
+CROSSED = ("loss", "mode", "entry", "rung", "at tokens", "degradation", "seeds")
+LEGEND = (
+    "nats per token; degradation is loss in the mode less loss in bf16; 95% intervals stand in brackets, * marks one "
+    "that leaves 0 out; ranks are in bf16 -> in the mode"
+)
+
+
+def render_modes(table: ModeTable, format: str = "plain") -> str:
+    """Return the table in one of the formats of a board."""
+    if format not in FORMATS:
+        raise BenchError(f"no table format {format}{did_you_mean(format, FORMATS)}", f"known: {', '.join(FORMATS)}")
+    if format == "json":
+        return json.dumps(mode_facts(table), indent=1, allow_nan=False) + "\n"
+    if format == "csv":
+        return _csv(table)
+    blocks = [
+        _prose(f"{table.task}, track {table.track}: entries by modes, against {table.reference}. {LEGEND}.", format)
+    ]
+    for mode, rows in table.rows.items():
+        blocks += [_prose(f"{mode}:", format), _grid([_line(row) for row in rows], COLUMNS, format)]
+    if table.crossed:
+        lines = [[f"{one.threshold:g}", one.mode, one.entry, rung_name(one.budget), f"{one.tokens:,.0f}",
+                  f"{one.degradation:.4f}", str(one.seeds)] for one in table.crossed]  # fmt: skip
+        title = "at common losses, from the middle of schedules, which degrade unlike their ends:"
+        blocks += [_prose(title, format), _grid(lines, CROSSED, format)]
+    if table.links:
+        lines = [[one.mode, rung_name(one.budget), one.side, one.measure.replace("_", " "), str(one.entries),
+                  _estimate(Estimate(one.value, one.low, one.high), 2)] for one in table.links]  # fmt: skip
+        blocks += [_prose("outliers against degradation, across entries:", format), _grid(lines, LINKS, format)]
+    blocks += [_prose(f"note: {note}", format) for note in table.notes]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _line(row: ModeRow) -> list[str]:
+    cell, compared, speedup = row.cell, row.compared, row.speedup
+    shown = ""
+    if speedup is not None:
+        sign = "" if speedup.bound == "=" else f"{speedup.bound} "
+        shown = f"{sign}{bounded(speedup.figure, speedup.bound)}x"
+        shown += "" if speedup.no_interval else f" {interval(speedup.low, speedup.high)}"
+    return [
+        cell.entry, rung_name(cell.budget), str(len(cell.seeds)), f"{cell.float_loss:.4f}", f"{cell.loss:.4f}",
+        _estimate(compared.degradation), _estimate(compared.at_equal_loss), _estimate(compared.at_equal_budget),
+        shown, "" if row.rank is None else f"{row.float_rank} -> {row.rank}", str(cell.failed or ""),
+    ]  # fmt: skip
+
+
+def _estimate(found: Estimate | None, digits: int = 4) -> str:
+    if found is None:
+        return ""
+    value = f"{found.value:+.{digits}f}"
+    if found.low is None or found.high is None:
+        return value
+    return f"{value} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]{'*' * found.sure}"
+
+
+def mode_facts(table: ModeTable) -> dict[str, Any]:
+    """Return the table as JSON values: full precision, missing is null."""
+    return {
+        "task": table.task,
+        "track": table.track,
+        "reference": table.reference,
+        "modes": {mode: [_facts(row) for row in rows] for mode, rows in table.rows.items()},
+        "common_losses": [asdict(one) for one in table.crossed],
+        "outliers": [asdict(one) for one in table.links],
+        "notes": list(table.notes),
+    }
+
+
+def _facts(row: ModeRow) -> dict[str, Any]:
+    cell, compared = row.cell, row.compared
+    return {
+        "entry": cell.entry,
+        "budget": cell.budget,
+        "seeds": list(cell.seeds),
+        "bf16_losses": list(cell.floats),
+        "losses": list(cell.losses),
+        "failed": cell.failed,
+        "degradation": asdict(compared.degradation),
+        "at_equal_loss": compared.at_equal_loss and asdict(compared.at_equal_loss),
+        "at_equal_budget": compared.at_equal_budget and asdict(compared.at_equal_budget),
+        "speedup": row.speedup and asdict(row.speedup),
+        "rank": row.rank,
+        "bf16_rank": row.float_rank,
+    }
+
+
+def _csv(table: ModeTable) -> str:
+    estimates = ("degradation", "at_equal_loss", "at_equal_budget")
+    names = ["task", "track", "mode", "entry", "budget", "seeds", "bf16_loss", "loss", "failed"]
+    names += [f"{name}{end}" for name in estimates for end in ("", "_low", "_high")]
+    names += ["speedup", "speedup_low", "speedup_high", "bf16_rank", "rank"]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    for mode, rows in table.rows.items():
+        for row in rows:
+            cell, compared, speedup = row.cell, row.compared, row.speedup
+            line: list[Any] = [table.task, table.track, mode, cell.entry, cell.budget, len(cell.seeds), cell.float_loss,
+                               cell.loss, cell.failed]  # fmt: skip
+            for name in estimates:
+                found: Estimate | None = getattr(compared, name)
+                line += [None] * 3 if found is None else [found.value, found.low, found.high]
+            line += [None] * 3 if speedup is None else [speedup.value, speedup.low, speedup.high]
+            writer.writerow([*line, row.float_rank, row.rank])
+    return text.getvalue()
+
+
+def _grid(lines: Sequence[list[str]], names: tuple[str, ...], format: str) -> str:
+    """Return the table without the columns that are empty throughout."""
+    kept = [i for i in range(len(names)) if any(line[i] for line in lines)]
+    left = ("entry", "mode", "side", "measure")
+    align = ["left" if names[i] in left else "right" for i in kept]
+    rows = [[line[i] for i in kept] for line in lines]
+    return str(tabulate(rows, [names[i] for i in kept], tablefmt=format, disable_numparse=True, colalign=align))
+
+
+def _prose(line: str, format: str) -> str:
+    return f"% {line}" if format == "latex" else line
