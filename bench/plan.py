@@ -158,7 +158,7 @@ def make_plan(
         yardstick=None if yardstick is None else yardstick.digest,
         after=None if after is None else after.digest,
         look=1 if after is None else after.look + 1,
-        control=entry.facts.control and not own,
+        control=(entry.facts.control or entry.facts.controls_batch) and not own,
         mode_rungs=_mode_rungs(scoring, own, compared[0], modes),
     )
 

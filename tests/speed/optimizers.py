@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from bench.claims import build_entry
+from bench.claims import build_entry, wants_probe
 from bench.entry import Entry, Value, find_entries
 from bench.machine import make_deterministic
 from bench.model import build_model, sequence_losses
@@ -70,6 +70,9 @@ def main() -> int:
         small = task.model_copy(update={"model": model})
         training = training_seconds(task, small, asked.compiled)
         for entry in entries:
+            if wants_probe(of_entry(entry, task, small).optimizers):
+                print(f"{entry.name} has a probe, and is timed by tests/speed/probe.py", file=sys.stderr)
+                continue
             row = row_of(entry, task, small, libraries.get(entry.name, []), asked.rounds, training)
             rows.append([name, entry.name, *row])
             print(*rows[-1], sep="  ", file=sys.stderr)
