@@ -22,9 +22,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from bench.linalg.elementwise import Elementwise
+from bench.linalg.elementwise import Elementwise, batches
 from bench.linalg.held import held
-from bench.linalg.moments import advance_second
 from bench.roles import Roles, Run
 
 
@@ -50,10 +49,9 @@ class Prodigy(Elementwise):
         for group in self.param_groups:
             group["step"] += 1
             group["numerator"] *= math.sqrt(group["beta2"])
-            weights = tuple(w for w in group["params"] if w.grad is not None)
-            if weights:
-                sums.append(self._estimate(weights, tuple(w.grad for w in weights), group))
-                self.move(weights, (), group)
+            for weights, gradients in batches(group):
+                sums.append(self._estimate(weights, gradients, group))
+                self.move(weights, gradients, group)
         if not sums:
             return
         along, total = torch.stack(sums).sum(0).tolist()
@@ -70,14 +68,16 @@ class Prodigy(Elementwise):
         names = ("first_moment", "second_moment", "sum", "start")
         firsts, seconds, sums, starts = held(self, weights, *names)
         d, b = group["d"], math.sqrt(group["beta2"])
-        scaled = list(torch._foreach_mul(gradients, d))
-        torch._foreach_lerp_(firsts, scaled, 1 - group["beta1"])
-        advance_second(seconds, scaled, group["beta2"])
+        torch._foreach_mul_(firsts, group["beta1"])
+        torch._foreach_add_(firsts, gradients, alpha=d * (1 - group["beta1"]))
+        torch._foreach_mul_(seconds, group["beta2"])
+        torch._foreach_addcmul_(seconds, gradients, gradients, d * d * (1 - group["beta2"]))
         torch._foreach_mul_(sums, b)
-        torch._foreach_add_(sums, scaled, alpha=d / group["d0"])
+        torch._foreach_add_(sums, gradients, alpha=d * d / group["d0"])
         ways = torch._foreach_sub(starts, weights)
         along = [torch.dot(g.flatten(), way.flatten()) for g, way in zip(gradients, ways, strict=True)]
-        return torch.stack([torch.stack(along).sum(), torch.stack(list(torch._foreach_norm(sums, 1))).sum()])
+        sizes = [torch.abs(s, out=way).sum() for s, way in zip(sums, ways, strict=True)]  # a norm of order 1 is slower
+        return torch.stack([torch.stack(along).sum(), torch.stack(sizes).sum()])
 
     def move(self, weights: tuple[Parameter, ...], gradients: tuple[Tensor, ...], group: dict[str, Any]) -> None:
         firsts, seconds = held(self, weights, "first_moment", "second_moment")

@@ -15,7 +15,7 @@ def cautious(steps: Tensors, gradients: Tensors) -> list[Tensor]:
     kept = list(torch._foreach_mul(steps, gradients))
     torch._foreach_sign_(kept)
     torch._foreach_clamp_min_(kept, 0.0)  # 1 where signs agree
-    shares = torch._foreach_norm(kept, 1)
+    shares = [mask.sum() for mask in kept]
     torch._foreach_div_(shares, [float(step.numel()) for step in steps])
     torch._foreach_clamp_min_(shares, LEAST)
     torch._foreach_mul_(kept, steps)

@@ -6,9 +6,12 @@ entry. Where no reason is given (None) displacements should agree.
 
 from collections.abc import Callable
 
+import adamp
 import heavyball
+import prodigyopt
 import pytorch_optimizer
 import torch
+from adam_mini import Adam_mini
 from pytorch_optimizer.optimizer.scion import LMONorm
 from pytorch_optimizer.optimizer.shampoo import LayerWiseGrafting
 from torch.nn import Parameter
@@ -101,6 +104,24 @@ def low_rank(make: Callable[..., Optimizer], scale: str) -> Callable[[Weights, d
     )  # fmt: skip
 
 
+def adam_mini(w: Weights, v: dict) -> Optimizer:
+    """Return it with the names of rows for all matrices: the heads of queries and keys are in no weight's shape."""
+    named = [(f"mlp{place}" if x.ndim == 2 else f"norm{place}", x) for place, x in enumerate(w)]
+    return Adam_mini(named, lr=v["lr"], betas=betas(v), eps=v["eps"], weight_decay=v["weight_decay"], verbose=False)
+
+
+def ademamix(make: Callable[..., Optimizer], **warmups: int) -> Callable[[Weights, dict], Optimizer]:
+    return lambda w, v: make(
+        groups(w, v), lr=v["lr"], betas=(*betas(v), v["beta3"]), eps=v["eps"], alpha=v["alpha"], **warmups
+    )
+
+
+def prodigy(make: Callable[..., Optimizer], **corrected: bool) -> Callable[[Weights, dict], Optimizer]:
+    return lambda w, v: make(
+        groups(w, v), lr=v["lr"], betas=betas(v), d0=v["d0"], eps=v["eps"], safeguard_warmup=True, **corrected
+    )
+
+
 ADAMW: list[Library] = [
     (lambda w, v: torch.optim.AdamW(groups(w, v), lr=v["lr"], betas=betas(v), eps=v["eps"], fused=True), None),
     (lambda w, v: heavyball.AdamW(groups(w, v), lr=v["lr"], betas=betas(v), eps=v["eps"]), None),
@@ -109,6 +130,9 @@ BASES = "a singular factor leaves part of its basis open"
 PROBES = "its probes are its own"
 SIGNS = "a new basis has other signs, and comes a step earlier"
 ROOT = "adds 1e-15 under the root"
+LARGER = "eps enters otherwise"
+WARMUP = "its steps of warm-up are not the task's"
+LONG = 5_000  # steps of a warm-up
 LIBRARIES: dict[str, list[Library]] = {  # by entry
     "adamw": ADAMW,
     "adamw-hybrid": ADAMW,
@@ -120,6 +144,42 @@ LIBRARIES: dict[str, list[Library]] = {  # by entry
         (lambda w, v: heavyball.SGD(groups(w, v), lr=v["lr"], beta=v["momentum"]), None),
     ],
     "mars-adamw": [(mars, ROOT)],
+    "nadamw": [
+        (lambda w, v: torch.optim.NAdam(groups(w, v), lr=v["lr"], betas=betas(v), decoupled_weight_decay=True), None),
+        (lambda w, v: heavyball.NAdam(groups(w, v), lr=v["lr"], betas=betas(v), decoupled_weight_decay=True), LARGER),
+    ],
+    "adafactor": [
+        (lambda w, v: torch.optim.Adafactor(groups(w, v), lr=v["lr"], eps=(1e-15, 1e-3)), None),
+        (lambda w, v: pytorch_optimizer.AdaFactor(groups(w, v), lr=v["lr"], betas=(None, 0.999), relative_step=False),
+         None),
+    ],
+    "adam-mini": [(adam_mini, "has a number a row in queries and keys too, as here it is not told the heads")],
+    "ademamix": [
+        (ademamix(pytorch_optimizer.AdEMAMix, t_alpha_beta3=LONG, weight_decouple=True), WARMUP),
+        (ademamix(heavyball.AdEMAMix, beta3_warmup=LONG, alpha_warmup=LONG), WARMUP),
+    ],
+    "adan": [
+        (lambda w, v: pytorch_optimizer.Adan(
+            groups(w, v), lr=v["lr"], betas=(*betas(v), v["beta3"]), eps=v["eps"], max_grad_norm=0.0), None),
+    ],
+    "cautious-adamw": [
+        (lambda w, v: heavyball.AdamW(groups(w, v), lr=v["lr"], betas=betas(v), eps=v["eps"], caution=True), LARGER),
+    ],
+    "prodigy": [
+        (prodigy(prodigyopt.Prodigy, use_bias_correction=True), None),
+        (prodigy(pytorch_optimizer.Prodigy, bias_correction=True), None),
+    ],
+    "diffgrad": [
+        (lambda w, v: pytorch_optimizer.DiffGrad(groups(w, v), lr=v["lr"], betas=betas(v), weight_decouple=True), ROOT),
+    ],
+    "adamp": [
+        (lambda w, v: adamp.AdamP(groups(w, v), lr=v["lr"], betas=betas(v)), None),
+        (lambda w, v: pytorch_optimizer.AdamP(groups(w, v), lr=v["lr"], betas=betas(v)), LARGER),
+    ],
+    "sgdp": [
+        (lambda w, v: adamp.SGDP(groups(w, v), lr=v["lr"], momentum=v["momentum"]), "projects its momentum"),
+        (lambda w, v: pytorch_optimizer.SGDP(groups(w, v), lr=v["lr"], momentum=v["momentum"]), None),
+    ],
     "schedule-free-adamw": [
         (schedule_free(pytorch_optimizer.ScheduleFreeAdamW), None),
         (schedule_free(heavyball.SFAdamW), None),
