@@ -68,8 +68,9 @@ class ChainARO(Matrixwise):
     def _step_place(self, first: Parameter, weights: list[Parameter], group: dict[str, Any]) -> None:
         for w in weights:
             gradients = self._blocks(w, w.grad)
-            momentum = self.state[w].setdefault("momentum", torch.zeros_like(gradients).contiguous())
-            momentum.lerp_(gradients, 1 - group["momentum"])
+            if "momentum" not in self.state[w]:
+                self.state[w]["momentum"] = torch.zeros_like(gradients, memory_format=torch.contiguous_format)
+            self.state[w]["momentum"].lerp_(gradients, 1 - group["momentum"])
         wide = torch.cat([block for w in weights for block in self.state[w]["momentum"]], dim=-1)[None]
         rotation = self._rotated(first, wide / norm_of(wide), group)
         if group["weight_decay"]:
