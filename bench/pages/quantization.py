@@ -17,7 +17,8 @@ from bench.score.interaction import Interaction, Rounded, interaction, ranks
 LESS, MORE = "#0072b2", "#d55e00"  # the mode costs the entry less, or more, than the reference
 FLOAT = "bf16"
 BUDGET = 1.0  # modes of training are run at 1x alone
-WIDTH, ROW = 90, 26  # pixels of a cell
+WIDTH, ROW = 90, 26  # pixels of a cell, at least
+WHOLE = 520  # of all together, at least: a page draws charts as wide as it is
 Cells = dict[tuple[str, str], Rounded]  # by entry and mode
 
 
@@ -172,7 +173,7 @@ def heat_map(
             strokeOpacity=alt.StrokeOpacity("told:Q", scale=None, legend=None)),
         base.mark_text(color=INK, fontSize=12).encode(text="nats:N"),
     ]  # fmt: skip
-    chart = alt.layer(*layers).properties(width=WIDTH * len(modes), height=ROW * len(entries))
+    chart = alt.layer(*layers).properties(width=max(WIDTH * len(modes), WHOLE), height=ROW * len(entries))
     told = sum(cell.told for cell in cells.values())
     said = f"{told} of {len(cells)} interactions are told from 0; the largest is {largest:.4f} nats."
     return draw(chart, f"Interaction of entries and modes on {task}, track {track}", said, f"heat-{task}-{track}")

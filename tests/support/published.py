@@ -159,7 +159,7 @@ def _round(path: Path, table: dict, loss: float, nats: float, drawn: Random) -> 
         measured = AfterTraining(
             mode_digest=read_mode(mode).digest, loss=loss + lost, perplexity=math.exp(loss + lost), degradation=lost,
             quantization=proof, calibration=None, gptq=None, hawq=None,
-            diagnosis=Summary(digest=digest_of(mode), error=lost / 4, weights=tails, activations=tails), machine=KIND, seconds=1.5,
-            made="2026-01-01T00:00:00+00:00",
+            diagnosis=Summary(digest=digest_of(mode), error=lost / 4, weights=tails, activations=tails),
+            machine=KIND, seconds=1.5, made="2026-01-01T00:00:00+00:00",
         )  # fmt: skip
         write_quantized(quantized_path(path), table["run_id"], table["weights"]["evaluated"], mode, measured)
