@@ -1,4 +1,4 @@
-"""torchao's integers against ours, up to its stated scale: amax / ((2^b - 1) / 2) on -2^(b-1).. against amax / (2^(b-1) - 1).
+"""torchao's integers against ours, up to its stated scale: amax / (2^(b-1) - 1/2), and ours is amax / (2^(b-1) - 1).
 
 A row's extreme value lies on torchao's half step, 7.5 of 4 bits, where the last bit of a quotient decides: it is left
 out, and by construction it is the one that ours hits.
@@ -54,4 +54,4 @@ def test_the_straight_through_gradient_agrees_where_neither_clips():
         w = x.clone().requires_grad_()
         (rounded(w) * torch.arange(48.0)).sum().backward()
         gradients.append(w.grad[inside])
-    assert torch.equal(*gradients) and inside.float().mean() > 0.5
+    assert torch.allclose(*gradients, rtol=1e-6) and inside.float().mean() > 0.5
