@@ -33,7 +33,7 @@ def outlook(plan: Plan, task: Task, rows: Sequence[IndexRow], trials: Sequence[T
         tokens = mode_tokens(plan, task)
         factors = " or ".join(f"{factor:g}" for factor in MODE_FACTORS)
         said = f"{', '.join(plan.training_modes)}: at the float values, the learning rate x {factors}"
-        lines.append(f"{said}; {tokens:,} tokens, {_hours(tokens, plan, rows, trials)} and what rounding takes")
+        lines.append(f"{said}: {tokens:,} tokens, {_hours(tokens, plan, rows, trials)}; rounding takes more")
     if plan.after_modes:
         runs = len(plan.tracks) * sum(len(seeds) for seeds in plan.ladder.values())
         lines.append(f"{', '.join(plan.after_modes)}: on the checkpoints of {runs} runs")

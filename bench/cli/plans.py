@@ -54,9 +54,10 @@ def plan(
     definition, found = read_task(task), Entry(entry)
     plans = _planned(task, definition, found, placebo, leaderboard, baselines, modes, after)
     rows = load_index([path for path in [leaderboard / "records"] if path.exists()], RUNS / "index")
+    trials = []
     for written in plans:
         print(plan_path(leaderboard / "plans", written))
-        trials = read_ledger(ledger_path(leaderboard / "ledgers", written), written)
+        trials += read_ledger(ledger_path(leaderboard / "ledgers", written), written)
         for line in outlook(written, definition, rows, trials):
             print(line)
 
