@@ -49,7 +49,8 @@ def quantize(
         err.print(f"{name}: {measured.seconds:.1f} s", markup=False, highlight=False)
     if lost := uncrossed(record, definition, wanted):
         losses = ", ".join(f"{loss:g}" for loss in lost)
-        err.print(f"not measured at the common losses {losses}: their weights are not here, --replay makes them")
+        lacking = f"not measured at the common losses {losses}: their weights are not here, --replay makes them"
+        err.print(lacking, markup=False, highlight=False, soft_wrap=True)
     path = quantized_path(record)
     title = f"{found.task} {found.entry} {rung_name(found.inputs.budget)} seed {found.inputs.seed}"
     print(_render(read_quantized(path), wanted, title, output.value))
