@@ -6,7 +6,9 @@ import pytest
 
 from bench.pages.build import LIST, drawn_files, gather, pages, read_sources
 from bench.pages.drawing import BUNDLE
+from bench.pages.rebuild import unlike
 from bench.record import find_records, read_log, read_record
+from bench.release import read_release, releases, source_digest
 from bench.task import read_task
 from bench.verify import lint_record, lint_siblings
 
@@ -35,6 +37,13 @@ def material():
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)  # pages name records as a clone's root sees them
         return gather([Path("leaderboard/records")], Path("tasks"), Path("baselines"), Path("leaderboard"))
+
+
+@pytest.mark.parametrize("version", releases(ROOT / "leaderboard" / "releases"))
+def test_every_release_rebuilds_byte_for_byte_or_its_code_has_moved_on(material, version):
+    release = read_release(ROOT / "leaderboard" / "releases" / version)
+    wrong = unlike(version, material, ROOT / "leaderboard" / "releases")
+    assert not wrong or release.source != source_digest(), wrong
 
 
 def test_no_placebo_differs_from_its_twin(material):

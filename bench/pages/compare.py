@@ -131,9 +131,9 @@ def turned(pair: Versus) -> Versus:
 
 QUANTITIES = (
     "Speedup", "95% interval", "Read at", "Mean loss", "Tie group", "Probability of being first", "Speedup in time",
-    "Step time", "Peak memory", "Speedup on the curve", "Speedup with its tuning", "Dominated by", "Tuning trials",
-    "Tuning tokens", "Learning-rate tolerance", "Learning-rate sensitivity", "Runs that did not finish", "Scope",
-    "Family",
+    "Step time over the reference’s", "Peak memory over the reference’s", "Speedup on the curve",
+    "Speedup with its tuning", "Dominated by", "Tuning trials", "Tuning tokens", "Learning-rate tolerance",
+    "Learning-rate sensitivity", "Runs that did not finish", "Scope", "Family",
 )  # fmt: skip
 
 
@@ -170,8 +170,8 @@ def _cells(board: Board, row: Row, material: Material, search: Search | None) ->
         told["Dominated by"] = ", ".join(standing.dominated_by) or "nobody"
     if beside:
         told["Speedup in time"] = words.times(beside.time)
-        told["Step time"] = _over(beside.step)
-        told["Peak memory"] = _over(beside.memory)
+        told["Step time over the reference’s"] = words.times(beside.step)
+        told["Peak memory over the reference’s"] = words.times(beside.memory)
         told["Speedup on the curve"] = words.times(beside.on_curve)
         told["Speedup with its tuning"] = words.times(beside.tuning_inclusive)
     if search:
@@ -180,10 +180,6 @@ def _cells(board: Board, row: Row, material: Material, search: Search | None) ->
         told["Learning-rate tolerance"] = words.extent(search.tolerance, "octaves", 1)
         told["Learning-rate sensitivity"] = words.extent(search.sensitivity, "nats", 3)
     return tuple(told.get(name, words.MISSING) for name in QUANTITIES)
-
-
-def _over(ratio: float | None) -> str:
-    return words.MISSING if ratio is None else f"{ratio:.2f} of the reference’s"
 
 
 def probability(share: float) -> str:

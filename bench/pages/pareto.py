@@ -93,7 +93,7 @@ def pareto_chart(view: BoardView, lines: Sequence[ParetoLine]) -> Drawn:
             x=x, y=y),
         base.mark_rule(strokeWidth=1.5, opacity=0.6, clip=True).encode(
             x=x, y=low, y2="high:Q", color=colour),
-        base.mark_point(filled=False, strokeWidth=2, fill="currentColor", fillOpacity=0, opacity=1).encode(
+        base.mark_point(filled=False, strokeWidth=2, fill="transparent", opacity=1).encode(
             x=x, y=y, stroke=colour, tooltip=tooltip,
             size=alt.Size("memory:Q", title="peak memory over the reference’s", scale=alt.Scale(range=[60, 260]),
                           legend=alt.Legend(orient="bottom", values=_memories(lines), titleLimit=400,

@@ -221,7 +221,9 @@ def outlier_chart(task: str, track: str, outlying: Sequence[Outlying]) -> Drawn 
     modes = sorted({str(point["mode"]) for point in points})
     hue = alt.Color("mode:N", title="mode", scale=alt.Scale(domain=modes, range=_cycled(COLOURS, len(modes))))
     shape = alt.Shape("mode:N", title="mode", scale=alt.Scale(domain=modes, range=_cycled(SHAPES, len(modes))))
-    x = alt.X("outlier:Q", title="largest weight over the median, mean over layers", scale=alt.Scale(zero=False))
+    x = alt.X(
+        "outlier:Q", title="largest weight over the median, mean over layers", scale=alt.Scale(zero=False, padding=12)
+    )
     y = alt.Y("degradation:Q", title="degradation (nats)", scale=alt.Scale(type="symlog", constant=0.01))
     tooltip = [alt.Tooltip("entry:N"), alt.Tooltip("mode:N"),
                *(alt.Tooltip(f"{name}:Q", format=".4f") for name in ("outlier", "degradation"))]  # fmt: skip

@@ -28,7 +28,14 @@
     return line;
   };
 
-  const fill = (id, rows) => document.querySelector(`#${id} tbody`).replaceChildren(...rows);
+  const fill = (id, rows) => {
+    const table = document.getElementById(id);
+    if (table.classList.contains("cards")) {  // on a phone each cell is headed by its column
+      const heads = [...table.tHead.rows[0].cells];
+      for (const line of rows) [...line.cells].slice(1).forEach((cell, i) => (cell.dataset.label = heads[i + 1].textContent));
+    }
+    table.tBodies[0].replaceChildren(...rows);
+  };
 
   const testRow = (budget, at, i, j) => {
     const found = at.find(([a, b]) => a === Math.min(i, j) && b === Math.max(i, j));
