@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from markupsafe import Markup
 
@@ -80,8 +81,13 @@ class Sheet:
     columns: tuple[Column, ...]
     budgets: tuple[Rows, ...]
     headline: Rows
-    digest: str
+    facts: dict[str, Any]  # the board for machines, in full precision
     date: str  # of its newest record
+
+    @cached_property
+    def digest(self) -> str:
+        """What a citation names: any figure of the board that moves, moves it."""
+        return digest_of(self.facts)
 
     @property
     def file(self) -> str:
@@ -135,7 +141,7 @@ def sheet(view: BoardView, material: Material) -> Sheet:
         columns=tuple(columns[i] for i in kept),
         budgets=tuple(groups),
         headline=next((rows for rows in groups if rows.budget == board.headline_budget), groups[-1]),
-        digest=digest_of(board_facts(board, task, searches)),
+        facts=board_facts(board, task, searches),
         date=max((record.made for record in material.records if record.run_id in runs), default="")[:10],
     )
 

@@ -13,6 +13,7 @@ from bench.index import IndexRow, index_row
 from bench.ledger import Study, read_studies
 from bench.pages import charts, tasks, views
 from bench.pages.boards import ROWS, files, sheet
+from bench.pages.data import data_files
 from bench.pages.drawing import BUNDLE, Drawn, bundle, bundle_head
 from bench.pages.feed import feed, sitemap
 from bench.pages.others import FUNCTIONS as OTHERS
@@ -63,7 +64,7 @@ def pages(material: Material, sources: Sources, address: str = "") -> dict[str, 
     if address:
         wanted.append(sitemap([page.path for page in wanted if page.path.endswith(".html")]))
     found = {f"static/{name}": text for name, text in sources.static.items()}
-    found |= {one.file: one.script() for one in sheets}
+    found |= {one.file: one.script() for one in sheets} | data_files(sheets)
     return found | render(wanted, material, sources, FUNCTIONS | OTHERS, address)
 
 
@@ -74,7 +75,7 @@ def _ladder(view: BoardView, rows: list[Row]) -> Drawn:
 
 FUNCTIONS = {
     "task_facts": views.task_facts, "entry_values": views.entry_values, "ladder": _ladder,
-    "not_drawn": charts.not_drawn, "run_chart": charts.run_chart, "leading": charts.LEADING,
+    "not_drawn": charts.not_drawn, "leading": charts.LEADING,
     "files": files, "powers": tasks.powers, "price": tasks.price, "forest": tasks.forest, "SEEDS": tasks.SEEDS,
 }  # fmt: skip
 

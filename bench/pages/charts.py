@@ -1,4 +1,4 @@
-"""The charts of boards and runs."""
+"""The chart of a board: the reference's ladder, and the line at equal loss that is a speedup."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ import altair as alt
 from bench.pages import words
 from bench.pages.drawing import INK, Drawn, draw, rounded
 from bench.pages.words import speedup, times
-from bench.record import Log, Record
 from bench.score.board import Board, Row, Rung
 from bench.task import rung_name
 
@@ -21,7 +20,6 @@ WIDTH, HEIGHT = 640, 380
 LABEL_GAP = 15  # pixels between the labels of two lines
 TIP = alt.Tooltip("say:N")  # shown where a reader points at a mark
 CURVE_POINTS = 97
-RUN_POINTS = 240  # training losses drawn; each is the mean of its neighbours
 
 
 @dataclass(frozen=True)
@@ -173,33 +171,3 @@ def _describe(board: Board, rows: list[Row], lines: list[EqualLoss | None]) -> s
             ratio = times(line.reference / line.charged) if line.measured else line.label.removeprefix(f"{row.entry} ")
             said.append(f"{row.entry} ends at {line.loss:.4f} nats with {line.charged:,.0f} charged tokens: {ratio}.")
     return " ".join(said)
-
-
-def run_chart(record: Record, log: Log, number: str) -> Drawn:
-    """Return training loss (thin line) and validation loss (points) against tokens."""
-    training = _training(record, log)
-    curve = [{"tokens": point.tokens, "loss": point.loss} for point in log.curve if point.loss is not None]
-    x = alt.X("tokens:Q", title="training tokens", axis=alt.Axis(format="~s"), scale=alt.Scale(nice=False, zero=True))
-    y = alt.Y("loss:Q", title="loss (nats per token)", scale=alt.Scale(zero=False, nice=False, padding=8))
-    layers = [
-        alt.Chart(_data(training)).mark_line(color=INK, strokeWidth=1, opacity=0.55),
-        alt.Chart(_data(curve)).mark_line(color=COLOURS[0], strokeWidth=2),
-        alt.Chart(_data(curve)).mark_point(color=COLOURS[0], shape="circle", filled=True, size=45, opacity=1),
-    ]
-    chart = alt.layer(*(layer.encode(x=x, y=y) for layer in layers)).properties(width=WIDTH, height=260)
-    ends = f" It ends at {curve[-1]['loss']:.4f} nats." if curve else ""
-    return draw(chart, f"Loss of {record.entry} on {record.task} against training tokens",
-               f"Validation loss at {len(curve)} points and training loss.{ends}", number, zoom=True)  # fmt: skip
-
-
-def _training(record: Record, log: Log) -> list[dict[str, Any]]:
-    """Return the training loss, thinned to means of neighbours; what was not finite is left out."""
-    batch_tokens = record.tokens / record.steps if record.steps else 0.0
-    each = -(-max(1, len(log.loss)) // RUN_POINTS)
-    points = []
-    for first in range(0, len(log.loss), each):
-        losses = [loss for loss in log.loss[first : first + each] if loss is not None]
-        if losses:
-            middle = first + (each - 1) / 2
-            points.append({"tokens": middle * log.stride * batch_tokens, "loss": sum(losses) / len(losses)})
-    return points

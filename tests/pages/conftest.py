@@ -100,6 +100,11 @@ def write_entry(folder, name, title, extra=""):
     )
 
 
+@pytest.fixture(scope="session", name="write")
+def _write():
+    return write
+
+
 @pytest.fixture(scope="session")
 def bench(tmp_path_factory):
     """A folder with tasks, baselines and records: a ladder, three entries, failures of every kind."""

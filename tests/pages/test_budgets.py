@@ -1,0 +1,33 @@
+"""Pages stay small: what a reader loads first does not grow with the number of records."""
+
+import pytest
+import synthetic
+
+from bench.pages.boards import ROWS, files, sheet
+from bench.pages.shell import Page, render
+from bench.pages.views import board_view
+
+INDEX, RUN = 150_000, 100_000  # bytes, without the charts' script that all pages share
+
+
+@pytest.fixture(scope="module")
+def crowded():
+    return synthetic.many(700, entries=230, budgets=(0.5, 1.0, 2.0), seeds=1)
+
+
+def test_the_first_page_stays_small_and_holds_a_bounded_number_of_rows(crowded, sources):
+    sheets = [sheet(board_view(board, crowded), crowded) for board in crowded.boards]
+    assert len(sheets[0].headline.lines) == 230
+    made = render([Page("index.html", "index.html", {"sheets": sheets, "bound": ROWS})], crowded, sources,
+                  {"files": files})  # fmt: skip
+    assert made["index.html"].count("<tr>") == 1 + ROWS
+    assert len(made["index.html"].encode()) < INDEX
+
+
+def test_a_record_s_page_stays_small(site):
+    runs = {path: len(text.encode()) for path, text in site.items() if path.startswith("runs/")}
+    assert runs and max(runs.values()) < RUN, max(runs, key=runs.get)
+
+
+def test_what_every_page_loads_is_small(sources):
+    assert sum(len(text.encode()) for text in sources.static.values()) < 60_000
