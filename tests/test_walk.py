@@ -1,0 +1,76 @@
+"""The walk of CONTRIBUTING, "Submit an optimizer in ten minutes": its commands as they stand there, on a small task.
+
+The task has smoke's language and a model of 32 units, one rung to compare at, and the whole plan that the rules write
+for it; the yardstick's ledger is a formula's, since it is not what is submitted.
+"""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from small import ROOT
+from submitted import cloned
+
+SECTION = re.compile(r"## Submit an optimizer in ten minutes\n.*?```sh\n(.*?)```", re.S)
+
+
+def script() -> list[str]:
+    found = SECTION.search((ROOT / "CONTRIBUTING.md").read_text())
+    assert found
+    return [line.partition("#")[0].strip() for line in found[1].strip().splitlines()]
+
+
+def test_there_are_at_most_six_commands_and_each_is_a_verb():
+    assert 1 < len(script()) <= 6
+    assert all(line.startswith("bench ") for line in script())
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory):
+    """Walk, and return the clone and what each command said."""
+    root = tmp_path_factory.mktemp("walk")
+    cloned(root)
+    (root / "bin").mkdir()
+    bench = root / "bin" / "bench"
+    bench.write_text(f'#!/bin/sh\nexec {sys.executable} -m bench "$@"\n')
+    bench.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{root / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT),
+                   "BENCH_DATA": str(root / "data"), "COLUMNS": "400", "OMP_NUM_THREADS": "1"}  # fmt: skip
+    said = {}
+    for line in script():
+        command = line.replace("tasks/nano.toml", "tasks/small.toml")
+        if line.startswith("bench check"):
+            command += " --on tasks/small.toml --task tasks/small.toml"
+        done = subprocess.run(["bash", "-c", command], cwd=root, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        said[line.split()[1]] = done.stdout
+    return root, said
+
+
+def test_what_is_begun_is_ready_and_its_plan_has_a_price(walked):
+    _, said = walked
+    assert "FAIL" not in said["check"] and "my-optimizer is ready" in said["check"]
+    assert re.search(r"small: tuning: [\d,]+ tokens", said["check"])
+    assert "another process goes on to the same bits" in said["check"]
+
+
+def test_the_bundle_is_the_pull_request_and_stands(walked):
+    root, said = walked
+    listed = [line for line in said["bundle"].splitlines() if "/" in line and " " not in line]
+    assert "baselines/my_optimizer/optimizer.py" in listed and "tasks/small.toml" not in listed
+    assert all((root / name).is_file() for name in listed)
+    for verb in ("bundle", "verify"):
+        assert re.search(r"my-optimizer-[0-9a-f]{16}\.tar\.gz: stands \(1 plan, 6 records", said[verb])
+
+
+def test_verify_needs_neither_torch_nor_the_entry(walked):
+    root, _ = walked
+    bundle = next((root / "runs" / "bundles").glob("*.tar.gz"))
+    code = ("import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None\n"
+            f"sys.argv = ['bench', 'verify', {str(bundle)!r}]\n"
+            "from bench.cli.main import main; main()")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, env={**os.environ, "PYTHONPATH": str(ROOT)},
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0 and "stands" in done.stdout, done.stderr

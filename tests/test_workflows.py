@@ -1,0 +1,65 @@
+"""The workflows: actions by version, foreign code never beside a secret or a token that writes."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+FOLDER = Path(__file__).parents[1] / ".github" / "workflows"
+WORKFLOWS = {path.stem: path for path in sorted(FOLDER.glob("*.yml"))}
+ALL = pytest.mark.parametrize("name", WORKFLOWS)
+
+
+def parsed(name: str) -> dict:
+    return yaml.safe_load(WORKFLOWS[name].read_text())
+
+
+def jobs(name: str) -> list[dict]:
+    return list(parsed(name)["jobs"].values())
+
+
+def steps(name: str) -> list[dict]:
+    return [step for job in jobs(name) for step in job["steps"]]
+
+
+def test_all_four_are_there():
+    assert set(WORKFLOWS) == {"tests", "submission", "comment", "pages"}
+
+
+@ALL
+def test_actions_are_pinned_by_version_tags(name):
+    used = [step["uses"] for step in steps(name) if "uses" in step]
+    assert all(re.fullmatch(r"actions/[\w-]+@v\d+\.\d+\.\d+", action) for action in used), used
+
+
+@ALL
+def test_permissions_are_said_jobs_end_and_nothing_of_a_pull_request_is_pasted_into_a_script(name):
+    assert "permissions" in parsed(name)
+    assert all("timeout-minutes" in job for job in jobs(name))
+    scripts = [step.get("run", "") + step.get("with", {}).get("script", "") for step in steps(name)]
+    assert not [script for script in scripts if "${{" in script]
+
+
+@pytest.mark.parametrize("name", ["tests", "submission"])
+def test_where_foreign_files_are_there_is_no_secret_and_the_token_reads(name):
+    text = WORKFLOWS[name].read_text()
+    assert parsed(name)["permissions"] == {"contents": "read"} and not [
+        job for job in jobs(name) if "permissions" in job
+    ]
+    assert "secrets." not in text and "pull_request_target" not in text and "github.token" not in text
+    checkouts = [step for step in steps(name) if step.get("uses", "").startswith("actions/checkout")]
+    assert checkouts and all(step["with"]["persist-credentials"] is False for step in checkouts)
+
+
+def test_the_pull_request_is_judged_by_the_base_s_code_alone():
+    run = [step for step in steps("submission") if "python" in step.get("run", "") or "pip" in step.get("run", "")]
+    assert run and all(step.get("working-directory") == "base" or "base/constraints.txt" in step["run"] for step in run)
+    assert "torch" not in " ".join(step["run"] for step in run)
+
+
+def test_what_may_write_comments_checks_nothing_out_and_runs_one_script():
+    used = [step.get("uses", "") for step in steps("comment")]
+    assert all(used) and not any("checkout" in action for action in used)
+    assert not [step for step in steps("comment") if "run" in step]
+    assert parsed("comment")["permissions"] == {"actions": "read", "pull-requests": "write"}
