@@ -113,7 +113,7 @@ def rerun(
     from bench.cli.plans import Choice, carry_out
     from bench.entry import Entry
     from bench.plan import all_plans, write_plan
-    from bench.record import read_record
+    from bench.record import is_record_name, read_record
     from bench.rerun import rerun_plan
 
     found = read_record(record)
@@ -127,6 +127,27 @@ def rerun(
     made = rerun_plan(of, merge or _merged(record), kind, inputs.budget, inputs.track, seeds)
     print(write_plan(leaderboard / "plans", made))
     carry_out("ladder", [made], path, entry, leaderboard, baselines, Choice("local", None, None, None))
+    folder = leaderboard / "records" / made.task / made.digest[:16]
+    same = [_scored_apart(one, path) for one in sorted(folder.glob("*.json")) if is_record_name(one.name)]
+    if not all(same):
+        raise typer.Exit(1)
+
+
+def _scored_apart(path: Path, task: Path) -> bool:
+    """Score a record's weights in a process that never loads the entry, and say whether the loss is the record's."""
+    from bench.evaluate.apart import losses_apart
+    from bench.evaluate.weights import kept
+    from bench.record import read_record
+
+    record = read_record(path)
+    if record.outcome != "finished" or not kept(RUNS / "weights", record.run_id):
+        print(f"{path}: {record.outcome}, no weights to score apart")
+        return True
+    apart = losses_apart(task, RUNS / "weights" / record.run_id, data_folder(), record.machine.compiled)
+    same = (apart.evaluated, apart.score_loss) == (record.weights.evaluated, record.score_loss)
+    said = "the same" if same else str(apart.score_loss)
+    print(f"{path}: {record.score_loss}; by a process that gets only the weights: {said}")
+    return same
 
 
 def machine_kind_for(task: Path, entry: "Entry") -> str:
