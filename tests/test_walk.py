@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from small import ROOT
@@ -27,6 +28,15 @@ def test_there_are_at_most_six_commands_and_each_is_a_verb():
     assert all(line.startswith("bench ") for line in script())
 
 
+def run(root: Path, command: str) -> str:
+    """Run a command in the clone and return what it said."""
+    environment = {**os.environ, "PATH": f"{root / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT),
+                   "BENCH_DATA": str(root / "data"), "COLUMNS": "400", "OMP_NUM_THREADS": "1"}  # fmt: skip
+    done = subprocess.run(["bash", "-c", command], cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory):
     """Walk, and return the clone and what each command said."""
@@ -36,16 +46,12 @@ def walked(tmp_path_factory):
     bench = root / "bin" / "bench"
     bench.write_text(f'#!/bin/sh\nexec {sys.executable} -m bench "$@"\n')
     bench.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{root / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT),
-                   "BENCH_DATA": str(root / "data"), "COLUMNS": "400", "OMP_NUM_THREADS": "1"}  # fmt: skip
     said = {}
     for line in script():
         command = line.replace("tasks/nano.toml", "tasks/small.toml")
         if line.startswith("bench check"):
             command += " --on tasks/small.toml --task tasks/small.toml"
-        done = subprocess.run(["bash", "-c", command], cwd=root, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        said[line.split()[1]] = done.stdout
+        said[line.split()[1]] = run(root, command)
     return root, said
 
 
@@ -74,3 +80,11 @@ def test_verify_needs_neither_torch_nor_the_entry(walked):
     done = subprocess.run([sys.executable, "-c", code], cwd=root, env={**os.environ, "PYTHONPATH": str(ROOT)},
                           capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0 and "stands" in done.stdout, done.stderr
+
+
+def test_another_party_makes_a_further_record_and_its_bundle_stands(walked):
+    root, _ = walked
+    record = next((root / "leaderboard" / "records" / "small").rglob("*.json")).relative_to(root)
+    said = run(root, f"BENCH_WHO=another bench rerun {record} --merge {'0' * 40}")
+    assert "by a process that gets only the weights: the same" in said
+    assert "stands (2 plans, 7 records" in run(root, "bench bundle tasks/small.toml my-optimizer --out rerun.tar.gz")

@@ -76,11 +76,12 @@ def bundle(
 ) -> None:
     """Write exactly the files of a pull request, and verify them."""
     from bench.entry import Entry
-    from bench.plan import find_plans
+    from bench.plan import all_plans
     from bench.submission.pack import files_of, write_bundle
 
     found = Entry(entry_path(entry, baselines))
-    plans = [p for p in find_plans(leaderboard / "plans", task.stem, found.name) if p.entry_digest == found.digest]
+    every = all_plans(leaderboard / "plans", task.stem)
+    plans = [plan for plan in every if (plan.entry, plan.entry_digest) == (found.name, found.digest)]
     if not plans:
         raise BenchError(f"{found.name} has no plan on {task.stem}", f"bench evaluate {task} {found.path}")
     files = files_of(found, plans, leaderboard)

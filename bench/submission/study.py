@@ -10,7 +10,7 @@ from bench.mode import FLOAT
 from bench.plan import PLACEBO, Plan, add_modes, all_plans, make_plan, plan_path
 from bench.rerun import rerun_plan
 from bench.spec import read_toml
-from bench.submission.desk import Desk, short
+from bench.submission.desk import Desk, Values, short
 from bench.submission.runs import Led, Runs
 from bench.task import Task, read_task, rung_name
 from bench.trials import state_of
@@ -138,7 +138,7 @@ class Study:
     def _tuned(self, name: str, trials: list[Trial], task: Task) -> Led | None:
         """Return the tuned values as written and as the ledger leads to them."""
         if self.plan.after is not None:
-            return None
+            return self._looked_at(name)
         ledger = ledger_path(Path("leaderboard/ledgers"), self.plan).as_posix()
         try:
             state = state_of(self.plan, {rung: task.steps(rung) for rung in task.budget.rungs}, trials)
@@ -164,3 +164,17 @@ class Study:
             if mine != wanted:
                 self.desk.add(name, key, f"{short(mine)}, the ledger says {short(wanted)}")
         return Led(tuned, {mode: {r: dict(v) for r, v in rungs.items()} for mode, rungs in led.items()})
+
+    def _looked_at(self, name: str) -> Led | None:
+        """Return the values that the plan which was looked at left behind: further seeds and reruns are run at them."""
+        here = self.desk.root if name in self.desk.files else self.desk.base
+        try:
+            tuned = read_toml(here / name, Tuned)
+        except BenchError as error:
+            self.desk.refused(name, error)
+            return None
+        values: dict[str, dict[float, Values]] = {
+            mode: {float(rung.removesuffix("x")): dict(own) for rung, own in rungs.items()}
+            for mode, rungs in tuned.tuned.items()
+        }
+        return Led(tuned, values)
