@@ -129,10 +129,7 @@ class Probe:
         tokens = self._open("gradient").tokens_BS
         with self._call("gradient", BACKWARD * tokens[:, 1:].numel()), weights_at(at or {}):
             found = self._gradient_of(tokens, self._losses_of)
-            if clipped and self._means.clip is not None:
-                norm = torch.nn.utils.get_total_norm(list(found.values()))
-                torch._foreach_mul_(list(found.values()), (self._means.clip / norm).clamp(max=1.0))
-            return found
+            return self._clipped(found) if clipped else found
 
     def sampled_gradient(self) -> Gradients:
         """Return the gradient of the batch's mean loss at labels drawn from the model itself, not clipped; one pass."""
@@ -198,8 +195,8 @@ class Probe:
                 calls.token_thirds += FORWARD * count * self._means.workers.ranks
             return self._gathered(own)
 
-    def fresh_gradient(self, sequences: int) -> Gradients | None:
-        """Return the gradient of the mean loss of so many sequences that no batch holds, not clipped.
+    def fresh_gradient(self, sequences: int, clipped: bool = False) -> Gradients | None:
+        """Return the gradient of the mean loss of so many sequences of the separate stream; clipped as in gradient().
 
         They are as many as the budget has left where that is fewer; None where it has none, as in the last step.
         """
@@ -217,7 +214,8 @@ class Probe:
         self._batch = replace(batch, left=batch.left - count)
         tokens = self._means.workers.share(drawn).to(self._means.device)
         with self._call("fresh_gradient", BACKWARD * tokens[:, 1:].numel()):
-            return self._gradient_of(tokens, self._losses_of)
+            found = self._gradient_of(tokens, self._losses_of)
+            return self._clipped(found) if clipped else found
 
     def _open(self, name: str) -> Batch:
         if self._batch is None:
@@ -262,6 +260,12 @@ class Probe:
                 total[w] = total[w].add_(g) if w in total else g
         self._means.workers.sum(list(total.values()))
         return total
+
+    def _clipped(self, found: Gradients) -> Gradients:
+        if self._means.clip is not None:
+            norm = torch.nn.utils.get_total_norm(list(found.values()))
+            torch._foreach_mul_(list(found.values()), (self._means.clip / norm).clamp(max=1.0))
+        return found
 
     def _gathered(self, own: Tensor) -> Tensor:
         """Return every rank's rows in the order of ranks."""

@@ -1,15 +1,17 @@
-"""LANTON, noise-adaptive rates by layer (a reconstruction). Hao et al. 2025, arXiv:2510.14009, option I.
+"""LANTON, noise-adaptive rates by layer (a reconstruction). Hao et al. 2025, arXiv:2510.14009, options I and II.
 
     B <- momentum B + (1 - momentum) G              for each matrix; W weight (out, in), G gradient: one shape
-    H <- beta2 H + (1 - beta2) ||G - G'||_*^2       its noise; G' the last step's gradient, ||.||_* the sum of singular
-    a  = alpha / sqrt(alpha^2 + H)                  values, the dual of the norm that its step is measured in
+    H <- beta2 H + (1 - beta2) ||G - G'||_*^2       its noise; ||.||_* the sum of singular values, the
+    a  = alpha / sqrt(alpha^2 + H)                  dual of the norm that its step is measured in
     r  = sqrt(a / largest a of all matrices)        in (0, 1], 1 for the least noisy
     W <- (1 - lr weight_decay) W
     W <- W - lr r 0.2 sqrt(max(out, in)) NewtonSchulz(B)
 
-H is 0 until there are two gradients. With alpha far below the noise r depends on the noises' ratios only, far above it
+G' is the last step's gradient (option I), or that of a second batch of fresh data, as large, through the probe (II):
+the run then has half as many steps. H is 0 until there are two gradients. With alpha far below the noise r depends on the noises' ratios only, far above it
 r is 1 and LANTON is Moonlight's Muon without Nesterov. The hidden matrices only, which are one group; a weight that is
-several matrices side by side is as many layers. State, fp32: momentum, last gradient, and one number a matrix.
+several matrices side by side is as many layers. State, fp32: momentum, one number a matrix, and in option I the last
+gradient.
 """
 
 import math
@@ -24,6 +26,7 @@ from torch.optim import Optimizer
 from bench.linalg.matrixwise import Matrixwise
 from bench.linalg.newton_schulz import orthogonalized
 from bench.linalg.nuclear_norm import nuclear_norm
+from bench.probe import Gradients, Probe
 from bench.roles import Roles, Run
 
 
@@ -36,6 +39,7 @@ class Hyperparameters:
     orthogonalization: str  # coefficients of the Newton-Schulz steps, or "exact"
     newton_schulz_steps: int
     weight_decay: float
+    second_batch: bool  # the noise is the difference of two batches' gradients, not of two steps'
 
 
 class LANTON(Matrixwise):
@@ -55,10 +59,14 @@ class LANTON(Matrixwise):
             for name, stack in self.begin(gradients, group).items():
                 self._keep(weights, name, stack)
             return self._joined(weights, "noise")
-        previous, noise = self._joined(weights, "previous"), self._joined(weights, "noise")
-        noise.lerp_(nuclear_norm(gradients - previous).square(), 1 - group["beta2"])
+        previous = self._joined(weights, "previous")
+        noise = self._hear(weights, gradients - previous, group)
         previous.copy_(gradients)
         return noise
+
+    def _hear(self, weights: list[Parameter], differences: Tensor, group: dict[str, Any]) -> Tensor:
+        """Take a difference of gradients into the noises of a stack, and return them."""
+        return self._joined(weights, "noise").lerp_(nuclear_norm(differences).square(), 1 - group["beta2"])
 
     def begin(self, gradients: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
         zeros = torch.zeros_like(gradients, memory_format=torch.contiguous_format)
@@ -73,6 +81,36 @@ class LANTON(Matrixwise):
         return 0.2 * math.sqrt(max(rows, columns))
 
 
+class TwoBatchLANTON(LANTON):
+    """Option II. In the last step, for which no fresh data is left, the noises stay as they are."""
+
+    wants_probe = True
+
+    def __init__(self, roles: Roles, values: dict[str, Any]) -> None:
+        super().__init__(roles.hidden, values)
+        self._second: Gradients = {}  # during a step
+
+    @torch.no_grad()
+    def step(self, probe: Probe) -> None:
+        self._second = probe.fresh_gradient(probe.sequences, clipped=True) or {}
+        super().step()
+        self._second = {}
+
+    def _heard(self, weights: list[Parameter], group: dict[str, Any]) -> Tensor:
+        gradients = torch.cat([self._blocks(w, w.grad) for w in weights])
+        if not self.state[weights[0]]:
+            for name, stack in self.begin(gradients, group).items():
+                self._keep(weights, name, stack)
+        if not self._second:
+            return self._joined(weights, "noise")
+        second = torch.cat([self._blocks(w, self._second[w]) for w in weights])
+        return self._hear(weights, gradients - second, group)
+
+    def begin(self, gradients: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
+        begun = super().begin(gradients, group)
+        return {name: begun[name] for name in ("momentum", "noise")}
+
+
 def rates(noise: Tensor, least: Tensor, alpha: float) -> Tensor:
     """Return r for noises of any shape and the least of all; 1 where neither they nor alpha tell."""
     floor = alpha**2 + torch.finfo(noise.dtype).tiny
@@ -80,4 +118,4 @@ def rates(noise: Tensor, least: Tensor, alpha: float) -> Tensor:
 
 
 def build(roles: Roles, hp: Hyperparameters, run: Run) -> Optimizer:
-    return LANTON(roles.hidden, asdict(hp))
+    return TwoBatchLANTON(roles, asdict(hp)) if hp.second_batch else LANTON(roles.hidden, asdict(hp))

@@ -70,7 +70,7 @@ def main() -> int:
         small = task.model_copy(update={"model": model})
         training = training_seconds(task, small, asked.compiled)
         for entry in entries:
-            if wants_probe(of_entry(entry, task, small).optimizers):
+            if wants_probe(of_entry(entry, entry.values({}), task, small).optimizers):
                 print(f"{entry.name} has a probe, and is timed by tests/speed/probe.py", file=sys.stderr)
                 continue
             row = row_of(entry, task, small, libraries.get(entry.name, []), asked.rounds, training)
