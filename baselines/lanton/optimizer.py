@@ -8,10 +8,10 @@
     W <- W - lr r 0.2 sqrt(max(out, in)) NewtonSchulz(B)
 
 G' is the last step's gradient (option I), or that of a second batch of fresh data, as large, through the probe (II):
-the run then has half as many steps. H is 0 until there are two gradients. With alpha far below the noise r depends on the noises' ratios only, far above it
-r is 1 and LANTON is Moonlight's Muon without Nesterov. The hidden matrices only, which are one group; a weight that is
-several matrices side by side is as many layers. State, fp32: momentum, one number a matrix, and in option I the last
-gradient.
+the run then has half as many steps. H is 0 until there are two gradients. With alpha far below the noise r depends on
+the noises' ratios only, far above it r is 1 and LANTON is Moonlight's Muon without Nesterov. The hidden matrices only,
+which are one group; a weight that is several matrices side by side is as many layers. State, fp32: momentum, one number
+a matrix, and in option I the last gradient.
 """
 
 import math

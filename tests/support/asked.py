@@ -26,6 +26,9 @@ class Answers:
         self.at.append({w: value.clone() for w, value in (at or {}).items()})
         return self._answer("gradient")
 
+    def fresh_gradient(self, sequences: int, clipped: bool = False) -> dict | None:
+        return self._answer("fresh_gradient")
+
     def sampled_gradient(self) -> dict:
         return self._answer("sampled_gradient")
 
