@@ -1,9 +1,11 @@
 """What an entry's and a run's page are made of: partitions, citations, and curves that add up to the log."""
 
+import dataclasses
 from itertools import pairwise
 
 import pytest
 
+from bench.pages.build import pages
 from bench.pages.entries import citation, entry_view, partition, result_chart
 from bench.pages.runs import DRAWN, course_of, thinned, windows_of
 from bench.pages.views import runs_by_entry
@@ -78,3 +80,12 @@ def test_a_run_whose_losses_are_no_numbers_has_a_page_all_the_same(run):
     assert course.roles == () and all(w.loss is None and w.clipped is None for w in course.windows)
     assert "nan" not in "".join(figure.chart for figure in course.figures).lower()
     assert course_of(record, log.model_copy(update={"loss": ()})) is None
+
+
+def test_what_a_run_asked_of_its_probe_and_its_batches_are_on_its_page(make_record, sources, evidence):
+    probe = {"calls": {"gradient": 500}, "fresh_tokens": 2048, "way": None}
+    record = make_record(facts={"probe": probe, "batches": {"first": 2048, "last": 8192, "largest": 8192}})
+    bare = dataclasses.replace(evidence, records=(record,), boards=(), studies={}, entries={}, logs={})
+    page = pages(bare, sources)[f"runs/{record.run_id}.html"]
+    assert "What it asked of its probe" in page and "2,048 tokens are of a stream of its own" in page
+    assert "8,192 at the end" in page
