@@ -22,7 +22,7 @@ from bench.pages.releases import read_releases
 from bench.pages.shell import Page, Sources, render
 from bench.pages.views import BoardView, Material, Refusal
 from bench.places import SOURCES
-from bench.record import Log, Record, find_records, read_log, read_record, write_atomically
+from bench.record import Log, Record, find_records, read_log, read_record
 from bench.score.board import Board, Row
 from bench.score.search import Search
 from bench.score.told import told_board
@@ -110,7 +110,8 @@ def write_site(site: Mapping[str, str | bytes], folder: Path) -> list[str]:
     ):  # the list last: it speaks of what is there
         target, data = folder / path, text.encode() if isinstance(text, str) else text
         if not target.is_file() or target.read_bytes() != data:
-            write_atomically(target, data)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)  # one cut short by a kill differs, and is written again by the next build
             changed.append(path)
     for path in sorted(set(old) - set(site)):
         target = folder / path
