@@ -147,12 +147,12 @@ def test_on_a_phone_rows_are_cards_and_nothing_overflows(browser, index):
 
 def test_a_chart_answers_to_the_pointer_under_the_strict_policy(browser, index):
     with page_of(browser, index.parent / "tasks" / "nano.html") as page:
-        figure = page.locator("figure.chart").first
+        figure = page.locator("figure.chart").nth(1)
         assert figure.locator("svg").get_attribute("role") == "img"
         page.evaluate("window.securityErrors = []; document.addEventListener('securitypolicyviolation', "
                       "event => window.securityErrors.push(event.violatedDirective))")  # fmt: skip
         figure.hover()
-        page.wait_for_selector("figure.chart.lively svg")
+        figure.locator(".live svg").wait_for()
         assert figure.locator("svg title").text_content().startswith("Loss against charged tokens")
         assert page.evaluate("window.securityErrors") == []
 
