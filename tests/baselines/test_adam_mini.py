@@ -11,9 +11,9 @@ import pytest
 import pytorch_optimizer
 import torch
 from open_loop import displacements, furthest_apart, gradients_of, of_entry, run_of, weights_of
-from tiny import TINY
 from torch.nn import Module
 
+from bench.battery.tiny import TINY
 from bench.entry import Entry
 from bench.facts import state_tensors
 from bench.model import build_model
