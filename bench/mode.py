@@ -19,7 +19,7 @@ MODES = QUANTIZE / "modes"
 
 Bits = Annotated[int, Field(ge=2, le=8)]
 Gradient = Literal["identity", "clip", "trust"]
-Grid = Literal["absmax", "gaussian"]
+Grid = Literal["absmax", "gaussian", "e4m3"]
 
 
 class Operand(Spec):
@@ -69,7 +69,17 @@ class Mode(Spec):
             raise ValueError("weights.bits is needed, except by hawq, which chooses them")
         if self.activations and self.activations.bits is None:
             raise ValueError("activations.bits is missing")
+        if any(side.grid == "e4m3" for side in (self.weights, self.activations) if side):
+            self._check_e4m3()
         return self
+
+    def _check_e4m3(self) -> None:
+        """e4m3 has 8 bits, no clip below its largest value to trust, and no other widths to choose from."""
+        sides = [side for side in (self.weights, self.activations) if side and side.grid == "e4m3"]
+        if any(side.bits != 8 for side in sides):
+            raise ValueError("grid e4m3 has 8 bits")
+        if self.gradient == "trust" or self.algorithm not in (None, "round"):
+            raise ValueError("grid e4m3 goes with a gradient that is identity or clip, and with algorithm round")
 
     @property
     def quantizes(self) -> bool:

@@ -3,7 +3,9 @@
 A grid is set by its largest level `top`, one per row of the last dimension, shape (..., 1), and by how many steps lie
 between zero and it, `half`. AbsMax: top = max|x|, half = 2^(b-1) - 1, levels are the integers from -half to half.
 Gaussian: top = alpha_b * rms(x), half = (2^b - 1) / 2, levels are half-integers: 2^b of them, none at zero (the
-mid-rise grid of QuEST, arXiv 2502.05003). Both scale with x, and a row of zeros stays one.
+mid-rise grid of QuEST, arXiv 2502.05003). e4m3: top = max|x|, levels are the 8-bit floating-point numbers with 4 bits
+of exponent and 3 of mantissa (arXiv 2209.05433), whose largest is 448; only their values are used, products stay bf16,
+so that no gradient passes through a narrow format. All scale with x, and a row of zeros stays one.
 """
 
 from typing import Any
@@ -13,17 +15,20 @@ from torch import Tensor
 
 # alpha_b minimises the mean squared error of the mid-rise grid on N(0, 1).
 ALPHA = {2: 1.493530, 3: 2.051068, 4: 2.514005, 5: 2.916151, 6: 3.277985, 7: 3.611097, 8: 3.922204}
+LARGEST_E4M3 = 448.0
 SMALLEST_TOP = 1e-30  # its reciprocal is finite in fp32; rows smaller than this round to nothing
 
 
 def half_levels(bits: int, grid: str) -> float:
     """Return the steps from zero to the largest level."""
+    if grid == "e4m3":
+        return LARGEST_E4M3
     return 2.0 ** (bits - 1) - 1 if grid == "absmax" else (2.0**bits - 1) / 2
 
 
 def largest_level(x: Tensor, bits: int, grid: str) -> Tensor:
     """Return top, shape (..., 1)."""
-    if grid == "absmax":
+    if grid in ("absmax", "e4m3"):
         return x.abs().amax(dim=-1, keepdim=True)
     return ALPHA[bits] * x.square().mean(dim=-1, keepdim=True).sqrt()
 
@@ -34,6 +39,9 @@ def round_to_grid(x: Tensor, top: Tensor, bits: int, grid: str) -> Tensor:
     steps = x * (half / top.clamp(min=SMALLEST_TOP))
     if grid == "absmax":
         return steps.round() * (top / half)
+    if grid == "e4m3":
+        level = steps.clamp(-half, half).to(torch.float32).to(torch.float8_e4m3fn).to(x.dtype)
+        return level * (top / half)
     return (steps.floor().clamp(-(half + 0.5), half - 0.5) + 0.5) * (top / half)
 
 

@@ -184,3 +184,21 @@ def test_a_rotation_spreads_an_outlier():
 def test_half_levels_are_those_of_the_grid():
     assert [half_levels(b, "absmax") for b in (2, 4, 8)] == [1, 7, 127]
     assert [half_levels(b, "gaussian") for b in (2, 4, 8)] == [1.5, 7.5, 127.5]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_e4m3_takes_the_nearest_of_its_numbers_and_its_gradient_is_exact(shape):
+    codes = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn).double()
+    levels = codes[codes.isfinite()].unique()
+    assert levels.max() == 448 and len(levels) == 253  # 2 x 126 and zero
+    x = drawn(*shape)
+    top = x.abs().amax(dim=-1, keepdim=True)
+    scaled = x * (448 / top)
+    distances = (scaled[..., None] - levels).abs()
+    found = quantize(x, 8, "e4m3")
+    assert torch.allclose((found * (448 / top) - scaled).abs(), distances.amin(-1), atol=2e-5)
+    w = x.clone().requires_grad_()
+    gradient = torch.full(shape, 1e-7, dtype=torch.float64)  # far below what e4m3 could hold
+    quantize(w, 8, "e4m3").backward(gradient)
+    assert torch.equal(w.grad, gradient)
+    assert torch.equal(quantize(torch.zeros(shape), 8, "e4m3"), torch.zeros(shape))

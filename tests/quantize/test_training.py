@@ -55,9 +55,10 @@ def test_a_run_says_what_was_rounded_and_replays_identical(tmp_path, mode, famil
 
 def test_modes_train_to_different_weights_from_the_same_start_on_the_same_data(tmp_path):
     task = write_task(tmp_path)
-    records = [read_record(train(task, tmp_path, mode)) for mode in ("bf16", "qat-int8", "qat-w4a4", "qat-w4a4-absmax")]
+    modes = ("bf16", "fp8", "qat-int8", "qat-w4a4", "qat-w4a4-absmax")
+    records = [read_record(train(task, tmp_path, mode)) for mode in modes]
     assert len({r.weights.initial for r in records}) == len({r.chains.data for r in records}) == 1
-    assert len({r.weights.final for r in records}) == len({r.run_id for r in records}) == 4
+    assert len({r.weights.final for r in records}) == len({r.run_id for r in records}) == len(modes)
     assert records[0].facts.quantization is None
     assert records[0].score_loss == read_record(make(task, ADAMW, tmp_path / "alone")).score_loss  # no mode leaks
 
