@@ -2,37 +2,30 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import altair as alt
 
 from bench.children import AfterTraining, Tails
+from bench.errors import BenchError
+from bench.index import index_row
 from bench.pages.charts import COLOURS, SHAPES
 from bench.pages.compare import signed
 from bench.pages.drawing import INK, Drawn, draw
 from bench.pages.shell import Page
 from bench.pages.views import Material
 from bench.record import Record
-from bench.score.interaction import Interaction, Rounded, interaction, ranks
+from bench.score.degradation import Estimate
+from bench.score.efficiency import Efficiency, efficiency
+from bench.score.evidence import controls_of, placebos_of
+from bench.score.modes import ModeRow, ModeTable, mode_table
+from bench.task import Task
 
 LESS, MORE = "#0072b2", "#d55e00"  # the mode costs the entry less, or more, than the reference
 FLOAT = "bf16"
 BUDGET = 1.0  # modes of training are run at 1x alone
 WIDTH, ROW = 90, 26  # pixels of a cell, at least
 WHOLE = 520  # of all together, at least: a page draws charts as wide as it is
-Cells = dict[tuple[str, str], Rounded]  # by entry and mode
-
-
-@dataclass(frozen=True)
-class Place:
-    """An entry's place by mean loss among those that ran in a mode: in float, and in the mode."""
-
-    floating: int
-    rounded: int
-
-    @property
-    def moved(self) -> int:
-        """Places gained, below 0 lost."""
-        return self.floating - self.rounded
 
 
 @dataclass(frozen=True)
@@ -55,13 +48,14 @@ class QuantizationView:
     task: str
     track: str
     reference: str
+    basis: Literal["loss", "budget"]  # at which entries are compared: losses, where the reference's rungs reach them
     modes: tuple[str, ...]
     entries: tuple[str, ...]  # lowest float loss first
-    cells: Mapping[tuple[str, str], Interaction]  # by entry and mode
-    places: Mapping[tuple[str, str], Place]
+    cells: Mapping[tuple[str, str], ModeRow]  # by entry and mode, the reference's too
     chart: Drawn
     outlying: tuple[Outlying, ...]
     scatter: Drawn | None  # of outliers of the weights and degradations
+    table: ModeTable
 
     @property
     def anchor(self) -> str:
@@ -72,93 +66,111 @@ def quantization_pages(material: Material) -> list[Page]:
     """Return the page where a mode other than float was measured."""
     views = [view for task in material.tasks for track in ("tuned", "transfer", "declared")
              if (view := quantization_view(task, track, material)) is not None]  # fmt: skip
-    return [Page("quantization.html", "quantization.html", {"views": views})] if views else []
+    worth = efficiencies(views, material.tasks)
+    return [Page("quantization.html", "quantization.html", {"views": views, "worth": worth})] if views else []
+
+
+@dataclass(frozen=True)
+class Worth:
+    """The share of its parameters that an entry's model is worth in a mode, over sizes of one family."""
+
+    family: str
+    track: str
+    entry: str
+    mode: str
+    sizes: tuple[str, ...]  # tasks, smallest first
+    efficiency: Efficiency
+
+
+def efficiencies(views: Sequence[QuantizationView], tasks: Mapping[str, Task]) -> list[Worth]:
+    """Return the parameter efficiency of every entry and mode that three tasks of one family and vocabulary have."""
+    groups: dict[tuple[str, int, str, str, str], list[tuple[int, str, ModeRow]]] = {}
+    for view in views:
+        model = tasks[view.task].model
+        for (entry, mode), row in view.cells.items():
+            key = (model.family, model.vocabulary, view.track, entry, mode)
+            groups.setdefault(key, []).append((tasks[view.task].matrix_parameters, view.task, row))
+    found = []
+    for (family, _, track, entry, mode), sizes in sorted(groups.items()):
+        ordered = sorted(sizes, key=lambda one: one[:2])
+        columns = [[float(n) for n, _, _ in ordered], [row.cell.float_loss for *_, row in ordered],
+                   [row.cell.loss for *_, row in ordered]]  # fmt: skip
+        worth = efficiency(*columns)
+        if worth is not None:
+            found.append(Worth(family, track, entry, mode, tuple(name for _, name, _ in ordered), worth))
+    return found
 
 
 def quantization_view(task: str, track: str, material: Material) -> QuantizationView | None:
-    """Return a task's entries in all modes at 1x; None where the reference was not measured in any."""
-    reference = material.tasks[task].reference
-    rounded = cells_of(task, track, material)
-    modes = sorted({mode for entry, mode in rounded if entry == reference})
-    found: dict[tuple[str, str], Interaction] = {}
-    for (entry, mode), cell in rounded.items():
-        if entry != reference and mode in modes:
-            told = interaction(cell, rounded[reference, mode])
-            if told is not None:
-                found[entry, mode] = told
-    if not found:
+    """Return a task's entries in all modes at 1x; None where no entry stands beside the reference in any."""
+    definition, studies = material.tasks[task], material.studies.get(task, []) if track != "declared" else []
+    rows = [index_row(record, f"{record.run_id}.json") for record in material.records if record.task == task]
+    try:
+        table = mode_table(
+            rows, material.quantized, definition, track, controls=controls_of(studies), twins=placebos_of(studies, rows)
+        )
+    except BenchError:
         return None
-    best = {entry: min(cell.float_losses.values()) for (entry, _), cell in rounded.items()}
-    entries = sorted({entry for entry, _ in found}, key=lambda entry: (best[entry], entry))
+    at_rung = [(mode, row) for mode, found in table.rows.items() for row in found if row.cell.budget == BUDGET]
+    cells = {(row.cell.entry, mode): row for mode, row in at_rung}
+    others = {key: row for key, row in cells.items() if key[0] != table.reference}
+    basis: Literal["loss", "budget"] = (
+        "loss" if any(row.compared.at_equal_loss for row in others.values()) else "budget"
+    )
+    beyond = {key: found for key, row in others.items() if (found := beyond_reference(row, basis)) is not None}
+    if not beyond:
+        return None
+    best = {entry: row.cell.float_loss for (entry, _), row in others.items()}
+    entries = sorted(best, key=lambda entry: (best[entry], entry))
+    modes = [mode for mode in table.rows if any(other == mode for _, other in others)]
     outlying = outlying_of(task, track, material)
     return QuantizationView(
         task=task,
         track=track,
-        reference=reference,
+        reference=table.reference,
+        basis=basis,
         modes=tuple(modes),
         entries=tuple(entries),
-        cells=found,
-        places=places_of(rounded, modes),
-        chart=heat_map(task, track, entries, modes, found),
+        cells=cells,
+        chart=heat_map(task, track, entries, modes, beyond, basis),
         outlying=outlying,
         scatter=outlier_chart(task, track, outlying),
+        table=table,
     )
 
 
-def cells_of(task: str, track: str, material: Material) -> Cells:
-    """Return the losses at 1x in float and in every mode, of training and of finished checkpoints, by seed."""
-    floats: dict[tuple[str, int], float] = {}
-    rounded: dict[tuple[str, str, int], float] = {}
-    for record in _finished(task, track, material):
-        assert record.score_loss is not None
-        if record.inputs.mode != FLOAT:
-            rounded[record.entry, record.inputs.mode, record.inputs.seed] = record.score_loss
-            continue
-        floats[record.entry, record.inputs.seed] = record.score_loss
-        child = material.quantized.get(record.run_id)
-        for mode, measured in child.modes.items() if child else ():
-            if measured.degradation is not None:  # against the float loss that was measured in the same way
-                rounded[record.entry, mode, record.inputs.seed] = record.score_loss + measured.degradation
-    cells: Cells = {}
-    for entry, mode in sorted({(entry, mode) for entry, mode, _ in rounded}):
-        seeds = sorted(seed for name, other, seed in rounded if (name, other) == (entry, mode))
-        both = [seed for seed in seeds if (entry, seed) in floats]
-        if both:
-            cells[entry, mode] = Rounded({seed: floats[entry, seed] for seed in both},
-                                         {seed: rounded[entry, mode, seed] for seed in both})  # fmt: skip
-    return cells
+def beyond_reference(row: ModeRow, basis: str) -> Estimate | None:
+    """Return what the mode costs the entry beyond what it costs the reference, at equal loss or at equal budget."""
+    return row.compared.at_equal_loss if basis == "loss" else row.compared.at_equal_budget
 
 
 def _finished(task: str, track: str, material: Material) -> Iterator[Record]:
-    """Yield the runs of this version of the task at 1x, a yardstick's tuned ones on every track but the declared."""
+    """Yield the float runs of this version of the task at 1x, a yardstick's tuned ones on every track but declared."""
     definition = material.tasks[task]
     for record in material.records:
         inputs = record.inputs
         own = inputs.track == track or (record.entry == definition.reference and (track, inputs.track)
                                         == ("transfer", "tuned"))  # fmt: skip
-        if (inputs.task_digest == definition.digest and own and inputs.budget == BUDGET
+        if (inputs.task_digest == definition.digest and own and inputs.budget == BUDGET and inputs.mode == FLOAT
                 and record.outcome == "finished"):  # fmt: skip
             yield record
 
 
-def places_of(rounded: Cells, modes: Sequence[str]) -> dict[tuple[str, str], Place]:
-    found: dict[tuple[str, str], Place] = {}
-    for mode in modes:
-        there = {entry: cell for (entry, other), cell in rounded.items() if other == mode}
-        before = ranks({entry: list(cell.float_losses.values()) for entry, cell in there.items()})
-        after = ranks({entry: list(cell.losses.values()) for entry, cell in there.items()})
-        found |= {(entry, mode): Place(before[entry], after[entry]) for entry in there}
-    return found
-
-
 def heat_map(
-    task: str, track: str, entries: Sequence[str], modes: Sequence[str], cells: Mapping[tuple[str, str], Interaction]
+    task: str,
+    track: str,
+    entries: Sequence[str],
+    modes: Sequence[str],
+    cells: Mapping[tuple[str, str], Estimate],
+    basis: str,
 ) -> Drawn:
-    """Return the interactions as a grid: the colour says the sign, its strength the size, a border that it is told."""
+    """Return what modes cost entries beyond the reference: colour says the sign, its strength the size, a frame that it
+    is told from 0.
+    """
     largest = max((abs(cell.value) for cell in cells.values()), default=0.0) or 1.0
     points = [
         {"entry": entry, "mode": mode, "nats": signed(cell.value), "share": abs(cell.value) / largest,
-         "sign": LESS if cell.value < 0 else MORE, "interval": ends(cell), "told": 1 if cell.told else 0}
+         "sign": LESS if cell.value < 0 else MORE, "interval": ends(cell), "told": 1 if cell.sure else 0}
         for (entry, mode), cell in cells.items()
     ]  # fmt: skip
     x = alt.X("mode:N", title=None, sort=list(modes), axis=alt.Axis(orient="top", labelAngle=0, labelLimit=WIDTH))
@@ -174,16 +186,17 @@ def heat_map(
         base.mark_text(color=INK, fontSize=12).encode(text="nats:N"),
     ]  # fmt: skip
     chart = alt.layer(*layers).properties(width=max(WIDTH * len(modes), WHOLE), height=ROW * len(entries))
-    told = sum(cell.told for cell in cells.values())
-    said = f"{told} of {len(cells)} interactions are told from 0; the largest is {largest:.4f} nats."
-    return draw(chart, f"Interaction of entries and modes on {task}, track {track}", said, f"heat-{task}-{track}")
+    told = sum(cell.sure for cell in cells.values())
+    said = f"{told} of {len(cells)} differences are told from 0; the largest is {largest:.4f} nats."
+    title = f"Degradation beyond the reference's at equal {basis} on {task}, track {track}"
+    return draw(chart, title, said, f"heat-{task}-{track}")
 
 
 def outlying_of(task: str, track: str, material: Material) -> tuple[Outlying, ...]:
     """Return what was measured of the finished weights of each entry, the reference too, by mode and entry."""
     found: dict[tuple[str, str], list[AfterTraining]] = {}
     for record in _finished(task, track, material):
-        child = material.quantized.get(record.run_id) if record.inputs.mode == FLOAT else None
+        child = material.quantized.get(record.run_id)
         for mode, measured in child.modes.items() if child else ():
             if measured.degradation is not None:
                 found.setdefault((mode, record.entry), []).append(measured)
@@ -238,8 +251,8 @@ def _cycled(values: Sequence[str], count: int) -> list[str]:
     return [values[i % len(values)] for i in range(count)]
 
 
-def ends(cell: Interaction) -> str:
+def ends(found: Estimate | None) -> str:
     """Return the interval in words."""
-    if cell.margin is None:
-        return f"no interval: {cell.seeds} seed{'s' * (cell.seeds > 1)}"
-    return f"{signed(cell.value - cell.margin)} to {signed(cell.value + cell.margin)}"
+    if found is None or found.low is None or found.high is None:
+        return "no interval"
+    return f"{signed(found.low)} to {signed(found.high)}"

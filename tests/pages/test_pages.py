@@ -231,3 +231,10 @@ def test_a_list_that_points_outside_removes_nothing_there(tmp_path):
     (folder / LIST).write_text(f"../outside.txt\n{outside}\nindex.html\n")
     write_site({"index.html": "a"}, folder)
     assert outside.exists()
+
+
+def test_the_first_page_says_that_the_yardstick_is_undertuned_where_five_seeds_held(material, sources, site):
+    said = "undertuned baseline: 5 seeds of trial 3 of adamw at 1x end 0.0200 nats below adamw-ref"
+    boards = (dataclasses.replace(material.boards[0], undertuned=(said,)), *material.boards[1:])
+    page = pages(dataclasses.replace(material, boards=boards, logs={}), sources)["index.html"]
+    assert said in page and "Speedups on this board are too high" in page and said not in site["index.html"]

@@ -2,11 +2,14 @@
 
 import dataclasses
 import re
+from types import SimpleNamespace
 
 import pytest
+from small import ROOT
 
-from bench.pages.quantization import cells_of, quantization_pages, quantization_view
-from bench.score.interaction import interaction
+from bench.pages.quantization import efficiencies, ends, quantization_pages, quantization_view
+from bench.score.degradation import Cell, Estimate
+from bench.task import read_task
 
 
 @pytest.fixture
@@ -14,11 +17,11 @@ def view(evidence):
     return quantization_view("small", "tuned", evidence)
 
 
-def test_a_cell_is_the_child_records_degradation_by_seed(evidence):
-    cells = cells_of("small", "tuned", evidence)
+def test_a_cell_is_the_child_records_degradation_by_seed(view, evidence):
     runs = [r for r in evidence.records if (r.entry, r.inputs.track, r.inputs.budget) == ("muon", "tuned", 1.0)]
-    wanted = {run.inputs.seed: evidence.quantized[run.run_id].modes["ptq-w3"].degradation for run in runs}
-    assert cells["muon", "ptq-w3"].degradations == pytest.approx(wanted)
+    wanted = [evidence.quantized[run.run_id].modes["ptq-w3"].degradation
+              for run in sorted(runs, key=lambda run: run.inputs.seed)]  # fmt: skip
+    assert view.cells["muon", "ptq-w3"].cell.degradations == pytest.approx(wanted)
 
 
 def test_a_run_in_a_mode_stands_against_its_own_float_run(evidence):
@@ -28,31 +31,35 @@ def test_a_run_in_a_mode_stands_against_its_own_float_run(evidence):
                for r in floats if r.entry in ("muon", "adamw-ref")]  # fmt: skip
     more = dataclasses.replace(evidence, records=(*evidence.records, *rounded))
     view = quantization_view("small", "tuned", more)
-    assert "qat-int8" in view.modes and view.cells["muon", "qat-int8"].value == pytest.approx(0, abs=1e-12)
-    assert view.cells["muon", "qat-int8"].degradation == pytest.approx(0.1)
-    assert ("soap", "qat-int8") not in view.cells
+    row = view.cells["muon", "qat-int8"]
+    assert "qat-int8" in view.modes and row.compared.at_equal_budget.value == pytest.approx(0, abs=1e-12)
+    assert row.cell.degradation == pytest.approx(0.1) and ("soap", "qat-int8") not in view.cells
 
 
-def test_the_map_holds_every_interaction_and_frames_those_that_are_told(view, evidence):
-    cells = cells_of("small", "tuned", evidence)
-    assert set(view.cells) == {(entry, mode) for entry in view.entries for mode in view.modes}
-    for (entry, mode), found in view.cells.items():
-        assert found == interaction(cells[entry, mode], cells["adamw-ref", mode])
-    assert len(re.findall(r'"told":1', view.chart.spec)) >= sum(cell.told for cell in view.cells.values()) > 0
+def test_the_map_holds_every_figure_of_its_basis_and_frames_those_that_are_told(view):
+    assert view.basis == "loss"
+    figures = [row.compared.at_equal_loss for (entry, _), row in view.cells.items() if entry != view.reference]
+    there = [found for found in figures if found is not None]
+    assert there and len(re.findall(r'"told":1', view.chart.spec)) >= sum(found.sure for found in there) > 0
 
 
-def test_what_stands_rounding_better_gains_places(view):
-    assert view.cells["muon", "ptq-w3"].value < 0 < view.cells["sgd", "ptq-w3"].value
+def test_places_change_where_rounding_costs_some_more_than_others(view):
     for mode in view.modes:
-        there = [view.places[entry, mode] for entry in (view.reference, *view.entries)]
-        assert min(p.rounded for p in there) == min(p.floating for p in there) == 1
-        assert sum(p.moved for p in there) == 0
-    assert {place.moved for place in view.places.values()} != {0}
+        rows = [row for (entry, other), row in view.cells.items() if other == mode and row.rank is not None]
+        assert sorted(row.rank for row in rows)[0] == sorted(row.float_rank for row in rows)[0] == 1
+    ranked = [row for row in view.cells.values() if row.rank is not None]
+    assert any(row.rank != row.float_rank for row in ranked)
+
+
+def test_an_interval_is_said_in_words():
+    assert (
+        ends(Estimate(0.1, 0.05, 0.15)) == "+0.0500 to +0.1500" and ends(Estimate(0.1)) == ends(None) == "no interval"
+    )
 
 
 def test_outliers_stand_beside_what_the_mode_cost(view, evidence):
     found = {(one.entry, one.mode): one for one in view.outlying}
-    assert found["muon", "ptq-w4"].degradation == pytest.approx(view.cells["muon", "ptq-w4"].degradation)
+    assert found["muon", "ptq-w4"].degradation == pytest.approx(view.cells["muon", "ptq-w4"].cell.degradation)
     runs = [r for r in evidence.records if (r.entry, r.inputs.track, r.inputs.budget) == ("muon", "tuned", 1.0)]
     tails = [evidence.quantized[run.run_id].modes["ptq-w4"].diagnosis.weights.max_over_median for run in runs]
     assert found["muon", "ptq-w4"].weights[1] == pytest.approx(sum(tails) / len(tails))
@@ -61,3 +68,18 @@ def test_outliers_stand_beside_what_the_mode_cost(view, evidence):
 
 def test_where_nothing_was_rounded_there_is_no_page(evidence):
     assert quantization_pages(dataclasses.replace(evidence, quantized={})) == []
+
+
+def test_three_sizes_of_a_family_say_what_rounded_parameters_are_worth():
+    names = ("llama-60m", "llama-130m", "llama-350m", "nano")
+    tasks = {name: read_task(ROOT / "tasks" / f"{name}.toml") for name in names}
+
+    def view(name):
+        n = tasks[name].matrix_parameters
+        losses = [(40.0 / (n * rho) ** 0.2 + 1.7,) for rho in (1.0, 0.8)]
+        row = SimpleNamespace(cell=Cell("muon", "qat-w4a4", 1.0, (0,), *losses))
+        return SimpleNamespace(task=name, track="tuned", cells={("muon", "qat-w4a4"): row})
+
+    (worth,) = efficiencies([view(name) for name in tasks], tasks)
+    assert worth.sizes == names[:3] and worth.efficiency.rho == pytest.approx(0.8, rel=1e-3)
+    assert efficiencies([view(name) for name in ("llama-60m", "llama-130m", "nano")], tasks) == []
