@@ -11,7 +11,7 @@ import torch
 
 from bench.quantize.arithmetic import quantize
 
-ao = pytest.importorskip("torchao.quantization", reason="needs torchao, which the extra test installs")
+ao = pytest.importorskip("torchao.quantization", reason="needs the extra torchao, which no other test wants")
 DTYPES = {2: torch.int2, 3: torch.int3, 4: torch.int4, 8: torch.int8}
 
 
