@@ -76,9 +76,13 @@ def test_the_bundle_is_the_pull_request_and_stands(walked):
 def test_verify_needs_neither_torch_nor_the_entry(walked):
     root, _ = walked
     bundle = next((root / "runs" / "bundles").glob("*.tar.gz"))
-    code = ("import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None\n"
-            f"sys.argv = ['bench', 'verify', {str(bundle)!r}]\n"
-            "from bench.cli.main import main; main()")  # fmt: skip
+    code = (
+        f"import sys; sys.argv = ['bench', 'verify', {str(bundle)!r}]\n"
+        "from bench.cli.main import main\n"
+        "try: main()\nexcept SystemExit as stop: assert not stop.code, stop.code\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)\n"
+        "assert not [name for name in sys.modules if 'optimizer' in name and not name.startswith('scipy')]"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=root, env={**os.environ, "PYTHONPATH": str(ROOT)},
                           capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0 and "stands" in done.stdout, done.stderr

@@ -209,12 +209,13 @@ def stands_still(entry: Entry) -> None:
 def scales(entry: Entry) -> None:
     """Half the rate, half the way, decay included. Two steps on one gradient: some methods only look at the first.
 
-    What a probe sees at the second step hangs on the first, so that steps are then a hundredth: nearly proportional.
+    What a probe, or an entry around another, sees at the second step may hang on the first, so that steps are then a
+    hundredth: nearly proportional.
     """
     moves = []
     for half in (1.0, 0.5):
         tiny = Tiny(entry)
-        factor = half * (0.01 if tiny.parts.probe else 1.0)
+        factor = half * (0.01 if tiny.parts.probe or entry.facts.wraps else 1.0)
         before = tiny.bits()
         for optimizer in tiny.own:
             for group in optimizer.param_groups:
