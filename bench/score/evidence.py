@@ -26,8 +26,8 @@ Wanted = tuple[str, str, float, int]  # track, mode, rung, seed
 CELLS_SAID = 3  # of those with missing runs
 
 INDICATIVE = (
-    "step times and memory are those of the runs themselves, not measured against each other: indicative only, and so "
-    "are the speedup in time and who is dominated"
+    "step times are those of the runs themselves, not measured against each other: indicative only, and so are the "
+    "speedup in time and who is dominated"
 )
 
 
