@@ -14,5 +14,5 @@ ENTRIES = find_entries(Path(__file__).parents[1] / "baselines")
 @pytest.mark.parametrize("check", BATTERY, ids=lambda check: check.says.replace(" ", "-"))
 def test_battery(check, entry):
     if not check.concerns(entry):
-        pytest.skip("of no concern: a control, a coupled step, or no schedule to obey")
+        pytest.skip("of no concern: a control by family, a coupled step, or no schedule to obey")
     check.run(entry)

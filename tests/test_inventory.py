@@ -17,7 +17,7 @@ from bench.task import read_task
 
 BASELINES = ROOT / "baselines"
 ENTRIES = find_entries(BASELINES)
-RANKED = [entry for entry in ENTRIES if not entry.facts.control]
+METHODS = [entry for entry in ENTRIES if entry.facts.family != "control"]
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +63,13 @@ def names_used(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("folder", sorted({entry.path.parent for entry in RANKED}), ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", sorted({entry.path.parent for entry in METHODS}), ids=lambda folder: folder.name)
 def test_every_algorithm_has_a_test_that_compares_with_what_its_entries_name(folder):
     tests = sorted((Path(__file__).parent / "baselines").glob("test_*.py"))
     own = [path for path in tests if path.stem == f"test_{folder.name}" or f"{folder.name}/" in path.read_text()]
     assert own, folder
     used = {name for path in own for name in names_used(path)}
-    named = {name for entry in RANKED if entry.path.parent == folder for name in entry.facts.compared_with}
+    named = {name for entry in METHODS if entry.path.parent == folder for name in entry.facts.compared_with}
     assert not named - used
 
 
