@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import ADAMW, MUON, make, write_entry, write_task
+from small import ADAMW, MUON, checkpoints_in, make, write_entry, write_task
 
 from bench.assemble import micro_batch_of
 from bench.errors import BenchError
@@ -85,7 +85,7 @@ def test_a_rank_killed_ends_all_with_one_line_and_the_run_goes_on_to_the_same_bi
     (path,) = (tmp_path / "records").rglob("*.json")
     resumed, straight = read_record(path), read_record(records[2])
     assert (resumed.run_id, resumed.chains, resumed.weights) == (straight.run_id, straight.chains, straight.weights)
-    assert not list(tmp_path.rglob("step-*.pt")), "checkpoints go when the record stands"
+    assert not checkpoints_in(tmp_path), "checkpoints go when the record stands"
 
 
 def test_ranks_end_with_a_launcher_that_is_killed_and_leave_the_run_to_the_next(trained, tmp_path):
@@ -112,7 +112,7 @@ def started(folder: Path, arguments: list[str]) -> subprocess.Popen:
     process = subprocess.Popen([*BENCH, *arguments], cwd=folder, env=environment(folder), text=True,
                                stderr=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
     deadline = time.monotonic() + 120
-    while not list(folder.rglob("rank-1/step-*.pt")):
+    while not any(path.parent.name == "rank-1" for path in checkpoints_in(folder)):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.005)
     return process

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from small import ADAMW, MUON, make, places_in, write_entry, write_task
+from small import ADAMW, MUON, checkpoints_in, make, places_in, write_entry, write_task
 
 from bench import checkpoint, machine
 from bench.errors import BenchError
@@ -52,7 +52,7 @@ def test_a_run_leaves_one_small_record_that_proves_the_protocol(tmp_path):
     assert len(log.loss) == record.steps and log.milestones[-1].loss == record.chains.loss
     assert path.stat().st_size <= HEADER_BYTES
     assert path.stat().st_size + log_path(path).stat().st_size <= TOTAL_BYTES
-    assert not list((tmp_path / "work").rglob("step-*.pt")), "checkpoints go when the record stands"
+    assert not checkpoints_in(tmp_path / "work"), "checkpoints go when the record stands"
 
 
 def test_all_entries_at_a_seed_start_from_the_same_weights_and_see_the_same_data(tmp_path):
@@ -86,9 +86,9 @@ def test_killed_again_and_again_it_ends_with_the_chains_of_a_run_never_killed(tm
     for _ in range(2):
         process = subprocess.Popen(command(tmp_path, task, MUON), env=environment, cwd=tmp_path,
                                    stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # fmt: skip
-        held = {path.name for path in tmp_path.rglob("step-*.pt")}
+        held = {path.name for path in checkpoints_in(tmp_path)}
         deadline = time.monotonic() + 120
-        while process.poll() is None and not {p.name for p in tmp_path.rglob("step-*.pt")} - held:
+        while process.poll() is None and not {path.name for path in checkpoints_in(tmp_path)} - held:
             assert time.monotonic() < deadline
             time.sleep(0.002)
         if process.poll() is None:
@@ -264,7 +264,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on(tmp_path):
         command(tmp_path, task, ADAMW), env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 120
-    while not list(tmp_path.rglob("step-*.pt")):
+    while not checkpoints_in(tmp_path):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

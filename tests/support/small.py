@@ -1,5 +1,6 @@
 """A task that runs in a second, and entries that misbehave, as files in a test's own folder."""
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -60,3 +61,14 @@ def make(task: Path, entry: Path, folder: Path, budget: float = 1.0, seed: int =
     request = Request(task.stem, read_task(task), found, found.values(values or {}), mode, budget, "declared", seed)
     places = replace(places_in(folder), weights=weights)
     return run(request, places, watch or Watch(), checkpoint_seconds=0.0, again=again)
+
+
+def checkpoints_in(folder: Path) -> set[Path]:
+    """Return the checkpoints below a folder in which a run is at work: what vanishes during the search is passed over,
+    where `rglob` would raise."""
+    return {
+        Path(home, name)
+        for home, _, names in os.walk(folder)
+        for name in names
+        if name.startswith("step-") and name.endswith(".pt")
+    }
