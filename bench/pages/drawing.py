@@ -14,6 +14,8 @@ import altair as alt
 import vl_convert
 from markupsafe import Markup, escape
 
+from bench.pages.spread import in_a_share
+
 BUNDLE = "static/vega.js"  # where a site keeps the script that draws; written by the build, about 0.9 MB
 INK = "#010203"  # becomes the colour of the page's text
 FONT = "Liberation Sans"  # carried by vl-convert, so that widths do not hang on the machine's fonts
@@ -81,6 +83,7 @@ def inline_json(value: Any) -> Markup:
 
 
 def _svg(spec: dict[str, Any], title: str, description: str, number: str) -> Markup:
+    assert not in_a_share(), "Vega waits for ever in a forked process"
     drawn: str = vl_convert.vegalite_to_svg(spec)
     body = re.sub(r"<[^>]*>", _tidy, drawn.partition(">")[2])
     box = re.search(r'viewBox="([^"]*)"', drawn)

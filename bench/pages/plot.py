@@ -2,7 +2,7 @@
 second. Lines, dots and bands on linear or logarithmic axes, the same bytes each time."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,9 +11,17 @@ from markupsafe import Markup, escape
 from bench.pages.words import short
 
 # The page's style sheet gives each number a colour; the shapes tell them apart without one.
-SHAPES = ("circle", "square", "triangle", "diamond", "cross")
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 460, 52, 12, 14, 40
-SIZE = 3.4  # of a dot, in units of the drawing
+S = 3.4  # half a dot's width, in units of the drawing
+D = 2 * S
+OUTLINES = {
+    "circle": (S, 0.0, f"a{S} {S} 0 1 0 {D} 0a{S} {S} 0 1 0 {-D} 0"),
+    "square": (S, S, f"h{D}v{D}h{-D}z"),
+    "triangle": (S, -S, f"h{D}l{-S} {-D}z"),
+    "diamond": (0.0, S + 1, f"l{S + 1} {S + 1}l{-S - 1} {S + 1}l{-S - 1} {-S - 1}z"),
+    "cross": (S, S, f"l{D} {D}m0 {-D}l{-D} {D}"),
+}  # where one starts, left of its middle and above it, and its path from there
+SHAPES = tuple(OUTLINES)
 Points = Sequence[tuple[float, float | None]]
 
 
@@ -54,11 +62,13 @@ class _Scale:
     start: float  # in units of the drawing
     end: float
 
-    def __call__(self, value: float) -> str:
-        low, high, here = (self.low, self.high, value)
+    def __call__(self, values: Iterable[float]) -> list[float]:
+        """Return the places of values in units of the drawing."""
+        low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
+        each, start = (self.end - self.start) / (high - low), self.start
         if self.log:
-            low, high, here = math.log(low), math.log(high), math.log(value)
-        return _number(self.start + (here - low) / (high - low) * (self.end - self.start))
+            return [start + (math.log(value) - low) * each for value in values]
+        return [start + (value - low) * each for value in values]
 
 
 def plot(
@@ -74,7 +84,7 @@ def plot(
     parts += [_band(one, across, up) if isinstance(one, Band) else _series(one, across, up) for one in drawn]
     head = Markup('<svg xmlns="http://www.w3.org/2000/svg" class="plot" role="img" viewBox="0 0 {} {}" '
                   'aria-labelledby="{n}-t {n}-d"><title id="{n}-t">{}</title><desc id="{n}-d">{}</desc>')  # fmt: skip
-    return head.format(WIDTH, height, title, description, n=number) + Markup("").join(parts) + Markup("</svg>")
+    return head.format(WIDTH, height, title, description, n=number) + Markup("".join(parts) + "</svg>")
 
 
 def legend(drawn: Sequence[Series | Band]) -> Markup:
@@ -92,8 +102,8 @@ def _key(one: Series | Band) -> Markup:
     if isinstance(one, Band):
         return Markup('<rect class="band {}" x="1" y="1" width="26" height="10"/>').format(_colour(one.colour))
     line = Markup('<path class="{} {}" d="M1 6H27"/>').format(one.kind, _colour(one.colour))
-    dot = _dot(14, 6, one.colour) if one.dots or one.kind == "dots" else ""
-    return dot or line if one.kind == "dots" else line + dot  # type: ignore[return-value]
+    dot = Markup(_dots([(14, 6)], one.colour))
+    return dot if one.kind == "dots" else line + dot if one.dots else line
 
 
 def _lines(one: Series | Band) -> list[list[tuple[float, float]]]:
@@ -150,52 +160,53 @@ def _step(rough: float) -> float:
     return power * next(digit for digit in (1, 2, 5, 10) if digit * power >= rough * 0.999)
 
 
-def _grid(x: Axis, y: Axis, across: _Scale, up: _Scale, height: int) -> Markup:
+def _grid(x: Axis, y: Axis, across: _Scale, up: _Scale, height: int) -> str:
     bottom, right = height - BOTTOM, WIDTH - RIGHT
     parts = []
     for value, said in _ticks(up, y, 4):
-        at = up(value)
+        (at,) = map(_number, up([value]))
         parts.append(f'<path class="grid" d="M{LEFT} {at}H{right}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{at}" dy=".32em" text-anchor="end">{escape(said)}</text>')
     for value, said in _ticks(across, x, 6):
-        at = across(value)
+        (at,) = map(_number, across([value]))
         parts.append(f'<path class="tick" d="M{at} {bottom}v4"/>')
         parts.append(f'<text x="{at}" y="{bottom + 16}" text-anchor="middle">{escape(said)}</text>')
     parts.append(f'<path class="axis" d="M{LEFT} {bottom}H{right}"/>')
     parts.append(f'<text class="name" x="{right}" y="{height - 6}" text-anchor="end">{escape(x.title)}</text>')
     parts.append(f'<text class="name" x="2" y="9">{escape(y.title)}</text>')
-    return Markup("".join(parts))
+    return "".join(parts)
 
 
-def _series(one: Series, across: _Scale, up: _Scale) -> Markup:
-    parts = []
+def _series(one: Series, across: _Scale, up: _Scale) -> str:
+    parts, dots = [], []
     for line in _lines(one):
+        places = _placed(line, across, up)
         if one.kind != "dots" and len(line) > 1:
-            path = "L".join(f"{across(place)} {up(value)}" for place, value in line)
-            parts.append(Markup(f'<path class="{one.kind} {_colour(one.colour)}" d="M{path}"/>'))
+            parts.append(f'<path class="{one.kind} {_colour(one.colour)}" d="M{_path(places)}"/>')
         if one.kind == "dots" or one.dots or len(line) == 1:
-            parts += [_dot(float(across(place)), float(up(value)), one.colour) for place, value in line]
-    return Markup("").join(parts)
+            dots += places
+    return "".join(parts) + (_dots(dots, one.colour) if dots else "")
 
 
-def _band(one: Band, across: _Scale, up: _Scale) -> Markup:
-    edges = [f"{across(place)} {up(value)}" for place, value in one.low if value is not None]
-    edges += [f"{across(place)} {up(value)}" for place, value in reversed(one.high) if value is not None]
-    path = "L".join(edges)
-    return Markup(f'<path class="band {_colour(one.colour)}" d="M{path}Z"/>')
+def _band(one: Band, across: _Scale, up: _Scale) -> str:
+    edges = [(place, value) for place, value in (*one.low, *reversed(one.high)) if value is not None]
+    return f'<path class="band {_colour(one.colour)}" d="M{_path(_placed(edges, across, up))}Z"/>'
 
 
-def _dot(x: float, y: float, colour: int | None) -> Markup:
-    """Return a mark whose shape says which series it is."""
-    shape, s = SHAPES[0 if colour is None else colour % len(SHAPES)], SIZE
-    drawn = {
-        "circle": f"M{_number(x - s)} {_number(y)}a{s} {s} 0 1 0 {2 * s} 0a{s} {s} 0 1 0 {-2 * s} 0",
-        "square": f"M{_number(x - s)} {_number(y - s)}h{2 * s}v{2 * s}h{-2 * s}z",
-        "triangle": f"M{_number(x - s)} {_number(y + s)}h{2 * s}l{-s} {-2 * s}z",
-        "diamond": f"M{_number(x)} {_number(y - s - 1)}l{s + 1} {s + 1}l{-s - 1} {s + 1}l{-s - 1} {-s - 1}z",
-        "cross": f"M{_number(x - s)} {_number(y - s)}l{2 * s} {2 * s}m0 {-2 * s}l{-2 * s} {2 * s}",
-    }[shape]
-    return Markup(f'<path class="dot {shape} {_colour(colour)}" d="{drawn}"/>')
+def _placed(line: Sequence[tuple[float, float]], across: _Scale, up: _Scale) -> list[tuple[float, float]]:
+    return list(zip(across(place for place, _ in line), up(value for _, value in line), strict=True))
+
+
+def _path(places: Sequence[tuple[float, float]]) -> str:
+    return "L".join(f"{_number(x)} {_number(y)}" for x, y in places)
+
+
+def _dots(places: Sequence[tuple[float, float]], colour: int | None) -> str:
+    """Return a mark at every place, as one path, whose shape says which series it is."""
+    shape = SHAPES[0 if colour is None else colour % len(SHAPES)]
+    left, above, outline = OUTLINES[shape]
+    drawn = "".join(f"M{_number(x - left)} {_number(y - above)}{outline}" for x, y in places)
+    return f'<path class="dot {shape} {_colour(colour)}" d="{drawn}"/>'
 
 
 def _colour(number: int | None) -> str:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from markupsafe import Markup
 
@@ -59,10 +61,13 @@ class Rounded:
 
 def run_pages(material: Material) -> Iterator[Page]:
     for record in material.records:
-        view = run_view(record, material)
-        course = course_of(record, view.log) if view.log else None
-        facts = {"view": view, "course": course, "rounded": rounded(record), "after": after_training(view, material)}
-        yield Page(f"runs/{record.run_id}.html", "run.html", facts)
+        yield Page(f"runs/{record.run_id}.html", "run.html", make_facts=partial(_facts, record, material))
+
+
+def _facts(record: Record, material: Material) -> dict[str, Any]:
+    view = run_view(record, material)
+    course = course_of(record, view.log) if view.log else None
+    return {"view": view, "course": course, "rounded": rounded(record), "after": after_training(view, material)}
 
 
 def course_of(record: Record, log: Log) -> Course | None:

@@ -1,6 +1,7 @@
 """The frame that all pages share: which pages there are, what leads to them, and the words their templates may use."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +9,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 
 from bench.errors import BenchError
 from bench.pages import marks, words
+from bench.pages.spread import spread
 from bench.pages.views import SCOPES, TRACKS, Material
 from bench.task import rung_name
 
@@ -35,11 +37,16 @@ class Sources:
 
 @dataclass(frozen=True)
 class Page:
-    """One page to be made: where it lies, its template, and what that is given beside the material."""
+    """One page to be made: where it lies, its template, and what that is given beside the material.
+
+    Of pages that come by the thousand the facts are not held but made by a function, and they are rendered on every
+    core; what they hold is drawn without Vega.
+    """
 
     path: str
     template: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    make_facts: Callable[[], Mapping[str, Any]] | None = None
 
 
 def render(
@@ -53,15 +60,21 @@ def render(
     env.globals |= functions
     there = {page.path for page in wanted}
     navigation = [(title, path) for title, path in NAVIGATION if path in there]
-    found: dict[str, str] = {}
-    for page in wanted:
-        if page.path in found:
-            raise BenchError(f"two pages would lie at {page.path}")
-        found[page.path] = env.get_template(page.template).render(
+    if len(there) < len(wanted):
+        twice = next(path for path, times in Counter(page.path for page in wanted).items() if times > 1)
+        raise BenchError(f"two pages would lie at {twice}")
+
+    def text_of(page: Page) -> str:
+        facts = page.make_facts() if page.make_facts else page.facts
+        return env.get_template(page.template).render(
             root="../" * page.path.count("/"), here=_section(page.path), path=page.path, navigation=navigation,
-            pages=there, address=address, material=material, **page.facts,
+            pages=there, address=address, material=material, **facts,
         )  # fmt: skip
-    return found
+
+    many = [page for page in wanted if page.make_facts]
+    texts = spread(text_of, many)
+    found = {page.path: text_of(page) for page in wanted if not page.make_facts}
+    return found | dict(zip((page.path for page in many), texts, strict=True))
 
 
 def _section(path: str) -> str:
