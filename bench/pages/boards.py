@@ -12,9 +12,9 @@ from typing import Any
 from markupsafe import Markup
 
 from bench.digest import digest_of
+from bench.mode import FLOAT
 from bench.pages import words
 from bench.pages.cells import Cell, Column, Line, filled, missing
-from bench.pages.degradation import degradations
 from bench.pages.drawing import inline_json
 from bench.pages.evidence import ticks_said, tier
 from bench.pages.marks import bar_of, span_of
@@ -23,6 +23,7 @@ from bench.record import Record
 from bench.score.board import Row, Rung
 from bench.score.cost import Beside
 from bench.score.export import board_facts
+from bench.score.modes import degradations
 from bench.score.search import Extent, Search
 from bench.score.speedup import Speedup
 from bench.task import rung_name
@@ -162,7 +163,11 @@ class _Cells:
         }
         self.records = {record.run_id: record for record in material.records if record.task == board.task}
         self.span = span_of(found for row in board.rows for found in row.speedups.values())
-        self.lost = degradations(board, material)
+        self.lost = (
+            degradations(material.rows[board.task], material.quantized, material.tasks[board.task], board.track)
+            if board.mode == FLOAT
+            else {}
+        )
         self.modes = [
             Column(f"mode {mode}", mode, "number", f"Loss in mode {mode} above the same runs’ in {board.mode}, nats.")
             for mode in sorted({mode for lost in self.lost.values() for mode in lost})

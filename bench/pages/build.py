@@ -9,7 +9,6 @@ import vl_convert
 from bench.children import quantized_path, read_quantized
 from bench.entry import find_entries
 from bench.errors import BenchError
-from bench.index import IndexRow, index_row
 from bench.ledger import Study, read_studies
 from bench.pages import charts, tasks, views
 from bench.pages.boards import ROWS, files, sheet
@@ -171,9 +170,7 @@ def make_boards(
 ) -> tuple[tuple[Board, ...], dict[tuple[str, str, str], list[Search]], tuple[Refusal, ...]]:
     """Return the board of every task, mode and track that has records, its searches, and why others have none yet."""
     by_id = {record.run_id: record for record in records}
-    rows: dict[str, list[IndexRow]] = {}
-    for record in records:
-        rows.setdefault(record.task, []).append(index_row(record, f"{record.run_id}.json"))
+    rows = views.rows_by_task(records)
     boards, searches, refusals = [], {}, []
     for name in sorted(set(rows) & set(tasks)):
         for mode, track in sorted({(row.mode, row.track) for row in rows[name]}, key=_ranked_first):

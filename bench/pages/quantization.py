@@ -8,7 +8,7 @@ import altair as alt
 
 from bench.children import AfterTraining, Tails
 from bench.errors import BenchError
-from bench.index import index_row
+from bench.mode import FLOAT
 from bench.pages.charts import COLOURS, SHAPES
 from bench.pages.compare import signed
 from bench.pages.drawing import INK, Drawn, draw
@@ -22,7 +22,6 @@ from bench.score.modes import ModeRow, ModeTable, mode_table
 from bench.task import Task
 
 LESS, MORE = "#0072b2", "#d55e00"  # the mode costs the entry less, or more, than the reference
-FLOAT = "bf16"
 BUDGET = 1.0  # modes of training are run at 1x alone
 WIDTH, ROW = 90, 26  # pixels of a cell, at least
 WHOLE = 520  # of all together, at least: a page draws charts as wide as it is
@@ -104,7 +103,7 @@ def efficiencies(views: Sequence[QuantizationView], tasks: Mapping[str, Task]) -
 def quantization_view(task: str, track: str, material: Material) -> QuantizationView | None:
     """Return a task's entries in all modes at 1x; None where no entry stands beside the reference in any."""
     definition, studies = material.tasks[task], material.studies.get(task, []) if track != "declared" else []
-    rows = [index_row(record, f"{record.run_id}.json") for record in material.records if record.task == task]
+    rows = material.rows.get(task, [])
     try:
         table = mode_table(
             rows, material.quantized, definition, track, controls=controls_of(studies), twins=placebos_of(studies, rows)

@@ -1,13 +1,14 @@
 """From records and boards to what each page shows. Pure functions; words and layout are the templates'."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from bench.children import Quantized
 from bench.entry import WARMUP, Entry
+from bench.index import IndexRow, index_row
 from bench.ledger import Study
 from bench.pages import words
 from bench.pages.releases import ReleaseView
@@ -60,6 +61,11 @@ class Material:
     timings: Mapping[str, list[Timing]] = field(default_factory=dict)  # by task
     releases: Sequence[ReleaseView] = ()  # the newest first
     quantized: Mapping[str, Quantized] = field(default_factory=dict)  # what rounding did after training, by run_id
+
+    @cached_property
+    def rows(self) -> dict[str, list[IndexRow]]:
+        """What scoring needs of every task's records."""
+        return rows_by_task(self.records)
 
     @cached_property
     def siblings(self) -> dict[str, list[Tick]]:
@@ -222,6 +228,13 @@ class RunView:
     log: Log | None
     path: str  # of the record, as a clone's root sees it
     digests: tuple[tuple[str, str | None], ...]
+
+
+def rows_by_task(records: Iterable[Record]) -> dict[str, list[IndexRow]]:
+    rows: dict[str, list[IndexRow]] = defaultdict(list)
+    for record in records:
+        rows[record.task].append(index_row(record, f"{record.run_id}.json"))
+    return dict(rows)
 
 
 def run_view(record: Record, material: Material) -> RunView:

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from bench.children import Quantized
 from bench.errors import BenchError
 from bench.index import IndexRow
-from bench.mode import mode_names, read_mode
+from bench.mode import FLOAT, mode_names, read_mode
 from bench.score.board import make_board
 from bench.score.cells import Cells, Selection, select
 from bench.score.degradation import Cell, Compared, compare, correlation_with
 from bench.score.speedup import Speedup
 from bench.task import Task
 
-FLOAT = "bf16"
 MEASURES = ("max_over_mean", "max_over_median", "kurtosis", "feature_kurtosis")  # of weights and of activations
 Children = Mapping[str, Quantized]  # by the parent's run_id
 
@@ -80,9 +79,7 @@ def mode_table(
     twins: Mapping[str, str] | None = None,
 ) -> ModeTable:
     """Return entries by modes on one track. tau is the tuning noise of the board in bf16; controls have no ranks."""
-    chosen = select(rows, task.digest, FLOAT, track, task.reference, None)
-    notes: list[str] = []
-    cells = _after(chosen.cells, children, notes) + _training(rows, chosen, task, track, notes)
+    chosen, cells, notes = _cells(rows, children, task, track)
     found = {}
     for name in sorted({cell.mode for cell in cells}, key=lambda name: (read_mode(name).kind != "training", name)):
         mine = sorted(
@@ -101,6 +98,25 @@ def mode_table(
     return ModeTable(
         chosen.task, track, task.reference, found, links, tuple(_crossed(chosen.cells, children)), tuple(notes)
     )
+
+
+def degradations(
+    rows: Sequence[IndexRow], children: Children, task: Task, track: str
+) -> dict[tuple[str, float], dict[str, float]]:
+    """Return the mean degradation in nats in every mode that was measured, by entry and budget."""
+    found: dict[tuple[str, float], dict[str, float]] = {}
+    for cell in _cells(rows, children, task, track)[1]:
+        found.setdefault((cell.entry, cell.budget), {})[cell.mode] = cell.degradation
+    return found
+
+
+def _cells(
+    rows: Sequence[IndexRow], children: Children, task: Task, track: str
+) -> tuple[Selection, list[Cell], list[str]]:
+    """Return the records in bf16, the cells of all other modes, and what was left out, in words."""
+    chosen = select(rows, task.digest, FLOAT, track, task.reference, None)
+    notes: list[str] = []
+    return chosen, _after(chosen.cells, children, notes) + _training(rows, chosen, task, track, notes), notes
 
 
 def _after(cells: Cells, children: Children, notes: list[str]) -> list[Cell]:
