@@ -181,10 +181,16 @@ def write_quantized(path: Path, run_id: str, weights: str, mode: str, measured: 
 
 
 def write_crossing(path: Path, run_id: str, weights: str, crossing: Crossing) -> None:
-    """Add what was measured at a common loss to the child record, beside what is there, in one move."""
+    """Add what was measured at a common loss to the child record, beside what is there, in one move.
+
+    Modes that were measured before on the same weights stay; those of other weights (made again elsewhere) go.
+    """
     old = read_quantized(path) if path.exists() else None
-    others = [other for other in (old.crossings if old else ()) if other.threshold != crossing.threshold]
-    crossings = sorted([*others, crossing], key=lambda one: -one.threshold)
+    there = {other.threshold: other for other in (old.crossings if old else ())}
+    before = there.get(crossing.threshold)
+    if before is not None and before.weights == crossing.weights:
+        crossing = crossing.model_copy(update={"modes": {**before.modes, **crossing.modes}})
+    crossings = sorted({**there, crossing.threshold: crossing}.values(), key=lambda one: -one.threshold)
     write_child(path, run_id, weights, old.modes if old else {}, crossings)
 
 

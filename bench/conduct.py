@@ -15,7 +15,7 @@ from bench.evaluate.finished import forget_all, uncrossed, unmeasured
 from bench.index import IndexRow, load_index
 from bench.jobs import Job, complete, make, pilot, steps_of
 from bench.ledger import Study, Trial, TrialRun, append, ledger_path, read_ledger
-from bench.mode import FLOAT
+from bench.mode import FLOAT, read_mode
 from bench.orders import Orders, Paths, tuned_of
 from bench.plan import Plan, find_plans
 from bench.record import Track, read_record
@@ -153,10 +153,18 @@ class Conductor:
         )  # fmt: skip
 
     def _ladder(self) -> None:
-        """Make the runs that have no record, each measured in the modes after training, then measure what is left."""
+        """Make the runs that have no record, each measured in the modes after training, then measure what is left.
+
+        A record of another version of its mode stands for none: the run is made again under this one.
+        """
         tuned = tuned_of(self.paths.entry, self.plan.task, self.plan.entry)
         self._check_tuned(tuned)
-        done = {_key(row.track, row.mode, row.budget, row.seed) for row in self._records(self.plan)}
+        digests = {name: read_mode(name).digest for name in self.plan.modes}
+        done = {
+            _key(row.track, row.mode, row.budget, row.seed)
+            for row in self._records(self.plan)
+            if row.mode_digest == digests.get(row.mode)
+        }
         jobs = [
             self.orders.transfer(rung, seed)
             if track == "transfer"

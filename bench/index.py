@@ -15,7 +15,7 @@ from bench.digest import digest_of, digest_of_bytes
 from bench.errors import BenchError
 from bench.record import Record, is_record_name, read_record, write_atomically
 
-VERSION = 1  # to be raised when a row's meaning changes; a change of its fields is noticed anyway
+VERSION = 2  # to be raised when a row's meaning changes; a change of its fields is noticed anyway
 
 
 class IndexRow(NamedTuple):
@@ -29,6 +29,7 @@ class IndexRow(NamedTuple):
     entry_digest: str
     values_digest: str
     mode: str
+    mode_digest: str
     budget: float
     track: str
     seed: int
@@ -65,6 +66,7 @@ def index_row(record: Record, path: str) -> IndexRow:
         entry_digest=inputs.entry_digest,
         values_digest=digest_of(inputs.values),
         mode=inputs.mode,
+        mode_digest=inputs.mode_digest,
         budget=inputs.budget,
         track=inputs.track,
         seed=inputs.seed,

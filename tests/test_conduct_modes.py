@@ -8,7 +8,8 @@ from conducted import Here, Stopped, started
 from planned import with_tuning
 from typer.testing import CliRunner
 
-from bench.children import quantized_path, read_quantized
+from bench import conduct
+from bench.children import quantized_path, read_quantized, write_crossing
 from bench.cli.main import app
 from bench.diagnosis import check_diagnosis, diagnosis_path
 from bench.errors import BenchError
@@ -20,6 +21,7 @@ from bench.lint import lint_paths
 from bench.mode import read_mode
 from bench.plan import add_modes, find_plans, write_plan
 from bench.record import find_records, read_log, read_record
+from bench.score import cells, evidence
 from bench.score.evidence import departures, value_notes
 from bench.task import read_task
 from bench.tuned import read_tuned
@@ -166,6 +168,35 @@ def test_modes_measured_by_other_code_are_measured_again(modes, monkeypatch):
     other = read_mode("ptq-w4").model_copy(update={"hadamard": 32})
     monkeypatch.setattr(finished, "read_mode", lambda name, kind=None: other if name == "ptq-w4" else read_mode(name))
     assert finished.unmeasured(path, AFTER) == ["ptq-w4"]
+
+
+def test_a_run_of_another_version_of_its_mode_is_made_again_and_stands_on_no_board(modes, monkeypatch):
+    bench, _, added, _, _ = modes
+    rows = load_index([bench.board / "records"], None)
+    other = read_mode(QAT).model_copy(update={"hadamard": 32})
+    for module in (conduct, cells, evidence):
+        monkeypatch.setattr(module, "read_mode", lambda name: other if name == QAT else read_mode(name))
+    engine = Here(most=0)
+    with pytest.raises(Stopped):
+        bench.conductor(added, engine).ladder()
+    assert [(job.mode, job.seed) for job in engine.given] == [(QAT, 0), (QAT, 1)]
+    found = departures(added, rows)
+    assert (len(found.missing), found.extra) == (2, ())
+    with pytest.raises(BenchError, match="adamw-ref has no records in mode qat-w4a4-absmax"):
+        cells.select(rows, added.task_digest, QAT, "tuned", "adamw-ref", None)
+
+
+def test_common_losses_of_modes_that_are_asked_for_one_by_one_stay_beside_each_other(modes, tmp_path):
+    bench, plan, _, _, _ = modes
+    child = read_quantized(quantized_path(floats(bench, plan)[0]))
+    crossing, path = child.crossings[0], tmp_path / f"{child.run_id}.quantized.json"
+    for name in AFTER:
+        only = crossing.model_copy(update={"modes": {name: crossing.modes[name]}})
+        write_crossing(path, child.run_id, child.weights, only)
+    assert read_quantized(path).crossings == (crossing,)
+    write_crossing(path, child.run_id, child.weights, only.model_copy(update={"weights": child.weights}))
+    (found,) = read_quantized(path).crossings
+    assert set(found.modes) == {AFTER[-1]}
 
 
 def test_a_run_that_is_missing_cannot_be_measured(modes, tmp_path):

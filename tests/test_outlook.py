@@ -6,6 +6,7 @@ import random
 from planned import KIND, STEPS, TASK, bowl, plan_of, searched, yardstick
 
 from bench.index import IndexRow
+from bench.mode import read_mode
 from bench.outlook import ladder_tokens, outlook, searched_tokens
 
 
@@ -20,7 +21,8 @@ def rows() -> list[IndexRow]:
             loss = 0.9 * rung**-0.4 + 1.0 + draw.gauss(0, 0.005)
             made.append(IndexRow(**{
                 **blank, "run_id": f"{rung}-{seed}", "path": "x", "task": "nano", "task_digest": TASK.digest,
-                "entry": "adamw-ref", "entry_digest": "e", "values_digest": str(rung), "mode": "bf16", "budget": rung,
+                "entry": "adamw-ref", "entry_digest": "e", "values_digest": str(rung), "mode": "bf16",
+                "mode_digest": read_mode("bf16").digest, "budget": rung,
                 "track": "tuned", "seed": seed, "machine_kind": KIND, "harness": "h", "outcome": "finished",
                 "tokens": tokens, "charged_tokens": float(tokens), "select_loss": loss, "score_loss": loss,
                 "train_seconds": tokens / 20_000, "made": "2026-01-01", "epochs": 0.5,

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from bench.errors import BenchError
 from bench.index import IndexRow
+from bench.mode import read_mode
 from bench.task import rung_name
 
 MOST_NATS = 1000.0  # no vocabulary's uniform loss is a fiftieth of it
@@ -40,7 +41,8 @@ def select(
     names_of_task = Counter(row.task for row in same)
     task = min(names_of_task, key=lambda name: (-names_of_task[name], name))
     notes = _other_versions(everything, task, task_digest) + _other_names(names_of_task, task)
-    same = [row for row in same if row.task == task]
+    same, older = _of_this_mode([row for row in same if row.task == task], mode)
+    notes += older
     reference_track = reference_track or _reference_track(same, mode, track, reference)
     pool = [
         row for row in same if row.mode == mode and row.track == (reference_track if row.entry == reference else track)
@@ -79,6 +81,16 @@ def _other_names(names: Counter[str], task: str) -> list[str]:
         for name, count in sorted(names.items())
         if name != task
     ]
+
+
+def _of_this_mode(rows: list[IndexRow], mode: str) -> tuple[list[IndexRow], list[str]]:
+    """Leave out what other versions of the mode trained: its file or the code that rounds has changed since."""
+    digest = read_mode(mode).digest
+    kept = [row for row in rows if row.mode != mode or row.mode_digest == digest]
+    count = len(rows) - len(kept)
+    return kept, [f"left out: {_many(count)} of other versions of the mode {mode}; bench evaluate makes them anew"] * (
+        count > 0
+    )
 
 
 def _reference_track(rows: list[IndexRow], mode: str, track: str, reference: str) -> str:

@@ -9,7 +9,7 @@ from bench.errors import BenchError
 from bench.index import IndexRow
 from bench.ledger import Study, Trial
 from bench.memory import step_memory
-from bench.mode import FLOAT
+from bench.mode import FLOAT, read_mode
 from bench.plan import PLACEBO, Plan
 from bench.record import Record
 from bench.score.board import Board
@@ -40,9 +40,13 @@ class Departures:
 
 
 def departures(plan: Plan, rows: Iterable[IndexRow]) -> Departures:
-    """Return the plan's runs that have no record, and the records in its name that it does not ask for."""
-    wanted = set(plan.runs())
-    mine = [row for row in rows if row.plan == plan.digest]
+    """Return the plan's runs that have no record, and the records in its name that it does not ask for.
+
+    A record of another version of one of its modes is neither: the run is to be made again.
+    """
+    wanted, mine = set(plan.runs()), [row for row in rows if row.plan == plan.digest]
+    digests = {name: read_mode(name).digest for name in {row.mode for row in mine} & set(plan.modes)}
+    mine = [row for row in mine if digests.get(row.mode, row.mode_digest) == row.mode_digest]
     theirs = plan.entry, plan.entry_digest, plan.task_digest, plan.machine_kind
     planned = {
         row: (row.track, row.mode, row.budget, row.seed)

@@ -173,7 +173,7 @@ def _speedups(
         losses = {(cell.entry, cell.budget, seed): loss for cell in cells
                   for seed, loss in zip(cell.seeds, cell.losses, strict=True)}  # fmt: skip
         rows = [
-            row._replace(mode=mode, score_loss=losses[key])
+            row._replace(mode=mode, mode_digest=read_mode(mode).digest, score_loss=losses[key])
             for (entry, budget), runs in chosen.cells.items()
             for row in runs
             if (key := (entry, budget, row.seed)) in losses

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from small import ROOT
 
+from bench.mode import read_mode
 from bench.pages.quantization import efficiencies, ends, quantization_pages, quantization_view
 from bench.score.degradation import Cell, Estimate
 from bench.task import read_task
@@ -26,8 +27,10 @@ def test_a_cell_is_the_child_records_degradation_by_seed(view, evidence):
 
 def test_a_run_in_a_mode_stands_against_its_own_float_run(evidence):
     floats = [r for r in evidence.records if r.inputs.track == "tuned" and r.inputs.budget == 1.0 and r.score_loss]
+    digest = read_mode("qat-int8").digest
     rounded = [r.model_copy(update={"run_id": r.run_id[::-1], "score_loss": r.score_loss + 0.1,
-                                    "inputs": r.inputs.model_copy(update={"mode": "qat-int8"})})
+                                    "inputs": r.inputs.model_copy(update={"mode": "qat-int8",
+                                                                              "mode_digest": digest})})
                for r in floats if r.entry in ("muon", "adamw-ref")]  # fmt: skip
     more = dataclasses.replace(evidence, records=(*evidence.records, *rounded))
     view = quantization_view("small", "tuned", more)

@@ -6,6 +6,7 @@ import pytest
 
 from bench.digest import digest_of
 from bench.index import IndexRow
+from bench.mode import read_mode
 from bench.record import Inputs, Log, Machine, record_path, write_record
 from bench.task import Task, read_task
 
@@ -44,6 +45,7 @@ def row(
         entry_digest=digest_of([entry, source]),
         values_digest=digest_of(values),
         mode=mode,
+        mode_digest=read_mode(mode).digest,
         budget=budget,
         track=track,
         seed=seed,
@@ -82,7 +84,7 @@ def facts(entry="muon", budget=1.0, seed=0, loss=3.0, values=None, track="tuned"
         "entry_digest": digest_of(entry),
         "values": values or {"lr": 0.01},
         "mode": "bf16",
-        "mode_digest": digest_of("mode"),
+        "mode_digest": read_mode("bf16").digest,
         "budget": budget,
         "track": track,
         "seed": seed,

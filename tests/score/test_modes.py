@@ -92,7 +92,12 @@ def test_ranks_change_where_rounding_costs_one_more(rows):
 def test_training_runs_are_paired_with_their_twins_in_bf16(rows, make_row):
     mode = "qat-int8"
     trained = [
-        row._replace(mode=mode, run_id=f"{row.run_id[:-4]}qat0", score_loss=row.score_loss + 0.05)
+        row._replace(
+            mode=mode,
+            mode_digest=read_mode(mode).digest,
+            run_id=f"{row.run_id[:-4]}qat0",
+            score_loss=row.score_loss + 0.05,
+        )
         for row in rows
         if row.budget in (0.25, 0.5, 1.0, 2.0) and row.seed < 3
     ]
