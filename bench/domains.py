@@ -1,5 +1,6 @@
 """What a hyperparameter may be: its type is the one the entry's dataclass says, its domain goes by its name."""
 
+import ast
 import re
 import sys
 from collections.abc import Callable
@@ -20,6 +21,9 @@ DOMAINS: tuple[tuple[str, str, Callable[[float], bool]], ...] = (
 
 def expected(name: str, annotation: str, value: float | int | bool | str) -> str | None:
     """Return in words what a hyperparameter's value should have been, or None where it may be what it is."""
+    if choices := re.fullmatch(r"Literal\[(.*)\]", annotation):
+        known = ast.literal_eval(f"({choices[1]},)")
+        return None if value in known else f"one of {', '.join(map(str, known))}"
     if annotation not in TYPES:
         return None  # the entry's own, and its to judge
     words, types = TYPES[annotation]

@@ -190,6 +190,7 @@ OUT_OF_DOMAIN = {
     "lr": ("fast", "expected a number"),
     "weight_decay": (True, "expected a number"),
     "newton_schulz_steps": (5.0, "expected a whole number"),
+    "scaling": ("spektral", "expected one of spectral, rms"),
 }
 
 
@@ -223,7 +224,8 @@ def test_a_hyperparameter_outside_its_domain_is_named_with_its_value(name):
         ("eps", "float", 0, None),
         ("steps", "int", 1, None),
         ("radius", "float", -1.0, None),
-        ("kind", 'Literal["a", "b"]', 3, None),
+        ("kind", 'Literal["a", "b"]', "b", None),
+        ("kind", 'Literal["a", "b"]', 3, "one of a, b"),
     ],
 )
 def test_a_value_s_type_is_the_dataclass_s_and_its_domain_goes_by_its_name(name, annotation, value, wanted):

@@ -18,7 +18,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ class Hyperparameters:
     lr: float  # peak; times sqrt(out / in), a step's spectral norm
     momentum: float  # share that stays of what was stepped
     rank_fraction: float  # of the shorter side
-    qr: str  # "householder", "cholesky", or "by device"
+    qr: Literal["householder", "cholesky", "by device"]
     weight_decay: float
 
     def __post_init__(self) -> None:

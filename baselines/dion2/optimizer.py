@@ -14,7 +14,7 @@ the source.
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ class Hyperparameters:
     lr: float  # peak; times sqrt(out / in), a step's spectral norm
     momentum: float  # share that stays of what was stepped
     fraction: float  # of the slices, above 0 and at most 1
-    orthogonalization: str  # coefficients of the Newton-Schulz steps, or "exact"
+    orthogonalization: Literal["jordan", "polar-express", "exact"]  # the coefficients of Newton-Schulz, or none
     newton_schulz_steps: int
     weight_decay: float
 

@@ -16,7 +16,7 @@ a matrix, and in option I the last gradient.
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -36,7 +36,7 @@ class Hyperparameters:
     momentum: float
     beta2: float  # of the noise, a squared nuclear norm
     alpha: float  # a nuclear norm: noise below it changes no rate
-    orthogonalization: str  # coefficients of the Newton-Schulz steps, or "exact"
+    orthogonalization: Literal["jordan", "polar-express", "exact"]  # the coefficients of Newton-Schulz, or none
     newton_schulz_steps: int
     weight_decay: float
     second_batch: bool  # the noise is the difference of two batches' gradients, not of two steps'

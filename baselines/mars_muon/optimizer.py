@@ -16,7 +16,7 @@ gradient before, which is zero at first. Newton-Schulz runs in bf16, as in the s
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -33,9 +33,9 @@ class Hyperparameters:
     lr: float  # peak; "rms": a step's size in AdamW's units; "spectral": times sqrt(max(1, out / in)) its spectral norm
     momentum: float
     gamma: float  # how much of the correction is taken; 0 is Muon without Nesterov on clipped gradients
-    orthogonalization: str  # coefficients of the Newton-Schulz steps, or "exact"
+    orthogonalization: Literal["jordan", "polar-express", "exact"]  # the coefficients of Newton-Schulz, or none
     newton_schulz_steps: int
-    scaling: str  # "rms" or "spectral"
+    scaling: Literal["spectral", "rms"]
     weight_decay: float
 
 

@@ -18,7 +18,7 @@ of one norm. The hidden matrices only, block by block. Newton-Schulz runs in bf1
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ class Hyperparameters:
     lr_factor: float
     norms: str  # in the order in which they are enforced, by commas
     rounds: int
-    orthogonalization: str  # coefficients of the Newton-Schulz steps, or "exact"
+    orthogonalization: Literal["jordan", "polar-express", "exact"]  # the coefficients of Newton-Schulz, or none
     newton_schulz_steps: int
     weight_decay: float
 

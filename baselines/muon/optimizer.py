@@ -15,7 +15,7 @@ momentum per weight, fp32. Newton-Schulz runs in bf16, as in the source.
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -30,9 +30,9 @@ from bench.roles import Roles, Run
 class Hyperparameters:
     lr: float  # peak; "spectral": times sqrt(max(1, out / in)) a step's spectral norm; "rms": its size in AdamW's units
     momentum: float
-    orthogonalization: str  # coefficients of the Newton-Schulz steps, or "exact"
+    orthogonalization: Literal["jordan", "polar-express", "exact"]  # the coefficients of Newton-Schulz, or none
     newton_schulz_steps: int
-    scaling: str  # "spectral" or "rms"
+    scaling: Literal["spectral", "rms"]
     weight_decay: float
 
 

@@ -37,7 +37,7 @@ class Hyperparameters:
     beta2: float  # of squared norms
     norms: Literal["matrix", "column"]
     column_clamp: float  # c: how far below the mean a column's size may be; 0: as far as it is
-    orthogonalization: str  # coefficients of the Newton-Schulz steps, or "exact"
+    orthogonalization: Literal["jordan", "polar-express", "exact"]  # the coefficients of Newton-Schulz, or none
     newton_schulz_steps: int
     weight_decay: float
 

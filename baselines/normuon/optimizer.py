@@ -17,7 +17,7 @@ State: one momentum per weight and v, fp32. Newton-Schulz runs in bf16, as in th
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -35,9 +35,9 @@ class Hyperparameters:
     lr: float  # peak; "rms": in AdamW's units; "spectral": in Muon's
     momentum: float
     beta2: float  # of the neurons' second moments, which start at 0 and have no bias correction
-    orthogonalization: str  # coefficients of the Newton-Schulz steps, or "exact"
+    orthogonalization: Literal["jordan", "polar-express", "exact"]  # the coefficients of Newton-Schulz, or none
     newton_schulz_steps: int
-    scaling: str  # "rms" or "spectral"
+    scaling: Literal["spectral", "rms"]
     weight_decay: float
 
 

@@ -14,7 +14,7 @@ fp32. Newton-Schulz runs in bf16, as in the source.
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ class Hyperparameters:
     hidden_radius: float  # spectral norm over sqrt(out / in)
     table_radius: float  # embedding and head: largest entry times in
     vector_radius: float  # root mean square
-    orthogonalization: str  # coefficients of the Newton-Schulz steps, or "exact"
+    orthogonalization: Literal["jordan", "polar-express", "exact"]  # the coefficients of Newton-Schulz, or none
     newton_schulz_steps: int
     weight_decay: float
 

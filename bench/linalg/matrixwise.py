@@ -83,10 +83,11 @@ class Matrixwise(Optimizer):
             self._blocks(w, w).add_(part, alpha=-group["lr"] * self.size(*self._block_shape(w)))
 
     def _stacks(self, weights: list[Parameter]) -> Iterator[list[Parameter]]:
-        """Yield the weights whose blocks have one shape, as update() sees them, in bounded numbers."""
-        alike: dict[torch.Size, list[Parameter]] = defaultdict(list)
+        """Yield the weights whose blocks have one shape, as update() sees them, in bounded numbers; apart from the
+        others those that were never stepped, because they had no gradient until now."""
+        alike: dict[tuple[torch.Size, bool], list[Parameter]] = defaultdict(list)
         for w in weights:
-            alike[self._blocks(w, w).shape[1:]].append(w)
+            alike[self._blocks(w, w).shape[1:], bool(self.state.get(w))].append(w)
         for members in alike.values():
             most = max(1, STACK_ELEMENTS // max(w.numel() for w in members))
             for first in range(0, len(members), most):

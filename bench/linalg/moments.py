@@ -31,7 +31,8 @@ def advance_second(seconds: Tensors, gradients: Tensors, beta2: float) -> None:
 def denominators(seconds: Sequence[Tensor], group: dict[str, Any], beta2: float | None = None) -> list[Tensor]:
     """Return (1 - beta1^t) (sqrt(v / (1 - beta2^t)) + eps): m over it is Adam's direction. beta2 is the group's, or v's
     own where it goes by another name."""
-    first, second = (1 - beta ** group["step"] for beta in (group["beta1"], beta2 or group["beta2"]))
+    betas = group["beta1"], group["beta2"] if beta2 is None else beta2
+    first, second = (1 - beta ** group["step"] for beta in betas)
     found = list(torch._foreach_sqrt(list(seconds)))
     torch._foreach_mul_(found, first / math.sqrt(second))
     torch._foreach_add_(found, first * group["eps"])

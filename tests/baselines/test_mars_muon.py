@@ -43,10 +43,10 @@ def test_its_steps_are_those_of_pytorch_optimizer_s(monkeypatch):
 
 
 def test_its_steps_are_those_of_heavyball_s_where_nothing_is_clipped(monkeypatch):
-    monkeypatch.setitem(COEFFICIENTS, "heavyball", quintics.HEAVYBALL)
+    monkeypatch.setitem(COEFFICIENTS, "jordan", quintics.HEAVYBALL)
     monkeypatch.setattr(heavyball.utils, "compile_mode", None)
     gradients = [[1e-2 * g for g in step] for step in gradients_of(MATRICES)][:-1]
-    values = {**VALUES, "scaling": "spectral", "orthogonalization": "heavyball"}
+    values = {**VALUES, "scaling": "spectral", "orthogonalization": "jordan"}
     theirs = of_library(
         lambda weights: heavyball.Muon(
             weights, lr=0.02, weight_decay=0.1, betas=(0.95, 0.99), nesterov=False, heavyball_momentum=True, mars=True,

@@ -49,10 +49,10 @@ def test_its_steps_are_those_of_pytorch_optimizer_s_muon(entry):
 def test_its_steps_are_those_of_heavyball_s_muon(monkeypatch):
     """Its five quintics are its own; its momentum sums instead of averaging, which turns no direction; in float64,
     since it rounds to bf16 at random."""
-    monkeypatch.setitem(COEFFICIENTS, "heavyball", quintics.HEAVYBALL)
+    monkeypatch.setitem(COEFFICIENTS, "jordan", quintics.HEAVYBALL)
     monkeypatch.setattr(heavyball.utils, "compile_mode", None)
     gradients = gradients_of(MATRICES)
-    mine = of_entry(MUON, {**VALUES, "orthogonalization": "heavyball"}, gradients, torch.float64)
+    mine = of_entry(MUON, {**VALUES, "orthogonalization": "jordan"}, gradients, torch.float64)
     theirs = of_library(
         lambda weights: heavyball.Muon(
             weights, lr=0.02, weight_decay=0.1, betas=(0.95, 0.99), nesterov=True, heavyball_momentum=True

@@ -69,10 +69,10 @@ def test_its_directions_are_those_of_heavyball_s(monkeypatch):
     """Spectral and BiasRMS by shape, unconstrained, in float64, since it rounds to bf16 at random; its quintics are its
     own; its first step draws the weights anew, so the later ones are compared; its average is debiased, which turns no
     direction."""
-    monkeypatch.setitem(COEFFICIENTS, "heavyball", quintics.HEAVYBALL)
+    monkeypatch.setitem(COEFFICIENTS, "jordan", quintics.HEAVYBALL)
     monkeypatch.setattr(heavyball.utils, "compile_mode", None)
     gradients = gradients_of([*MATRICES, LINE])
-    values = {"weight_decay": 0.0, "vector_radius": 2.0, "orthogonalization": "heavyball"}
+    values = {"weight_decay": 0.0, "vector_radius": 2.0, "orthogonalization": "jordan"}
     mine = moved(gradients, values, dtype=torch.float64)
     theirs = of_library(
         lambda weights: heavyball.Scion(weights, lr=0.01, betas=(0.9, 0.99), scale=2.0), gradients, torch.float64

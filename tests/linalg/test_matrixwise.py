@@ -58,6 +58,19 @@ def test_blocks_of_a_shape_are_stepped_together_and_come_back_in_place(flip, sta
         torch.testing.assert_close(w.detach(), old - (1 + 2) * w.shape[0] / w.shape[1] * g)
 
 
+@pytest.mark.parametrize("late", [0, 1])
+def test_a_weight_whose_gradient_comes_late_begins_then_and_disturbs_none(late):
+    weights = weights_of([(4, 6), (4, 6)])
+    optimizer = Counting(roles_with(weights).hidden)
+    for step in range(3):
+        for place, w in enumerate(weights):
+            w.grad = None if step == 0 and place == late else torch.ones_like(w)
+        optimizer.step()
+    sums = [float(optimizer.state[w]["sum"].mean()) for w in weights]
+    assert sums[late] == 2 and sums[1 - late] == 3
+    assert optimizer.seen == [(1, 4, 6), (1, 4, 6), (1, 4, 6), (2, 4, 6)]
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_a_decay_that_comes_with_the_step_takes_the_place_of_lr_weight_decay(flip):
     weights, gradients = weights_of(SHAPES), [g.detach() for g in weights_of(SHAPES, seed=1)]
