@@ -1,6 +1,7 @@
 """Jobs: what a plan asks to be run, as plain data that travels to a worker, and what the worker does with it."""
 
 import functools
+import math
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from bench.mode import FLOAT
 from bench.plan import PLACEBO
 from bench.record import Track, read_record, write_atomically
 from bench.replay import replay
-from bench.run import run, warm_up
+from bench.run import classify, run, warm_up
 from bench.setting import Places, Setting, Watch, settle
 from bench.spec import Spec, read_json
 from bench.task import Rest, Task, read_task, rung_name
@@ -143,10 +144,14 @@ class Sizes(Spec):
     """What a pilot measured: the root mean square of an update over lr, by the matrices' shape."""
 
     sizes: dict[str, float]
+    cause: str | None = None  # why it ended early
 
 
 def pilot(job: Job, report: Report = lambda step, steps, loss: None) -> Path:
-    """Measure the sizes of the job's unscaled updates over its first steps, once, and return the file with them."""
+    """Measure the sizes of the job's unscaled updates over its first steps, once, and return the file with them.
+
+    One that diverges or fails leaves what it measured until then: the runs that it is for say how they end.
+    """
     request = request_of(job)
     setting = _settled(request, job)
     path = job.places.work / "pilots" / f"{digest_of(setting.inputs.model_dump(mode='json'))}.json"
@@ -156,9 +161,20 @@ def pilot(job: Job, report: Report = lambda step, steps, loss: None) -> Path:
     assembly = assemble(request, job.places.data, setting.hardware, steps)
     measure = rescaling(request, assembly.entry_optimizers, assembly.roles)
     parts = assembly.parts.__class__(**{**vars(assembly.parts), "around_step": measure.measured})
-    warm_up(assembly)
-    train(parts, assembly.course, Progress(), Clock(), lambda must: None, lambda now: None)
-    write_atomically(path, Sizes(sizes=measure.mean_sizes()).model_dump_json().encode())
+    cause = None
+    try:
+        warm_up(assembly)
+        train(parts, assembly.course, Progress(), Clock(), lambda must: None, lambda now: None)
+    except (BenchError, OSError):
+        raise
+    except Exception as error:
+        outcome, cause = classify(error)
+        if outcome == "out-of-memory":  # of the machine, not of the entry: no scale may depend on it
+            raise BenchError(f"{job}: its pilot ran out of memory", "run fewer side by side: --workers") from error
+    measure.sizes = {shape: [s for s in squares if math.isfinite(s)] for shape, squares in measure.sizes.items()}
+    measure.sizes = {shape: squares for shape, squares in measure.sizes.items() if squares}
+    sizes = {shape: size for shape, size in measure.mean_sizes().items() if math.isfinite(size)}
+    write_atomically(path, Sizes(sizes=sizes, cause=cause).model_dump_json().encode())
     return path
 
 

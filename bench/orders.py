@@ -67,7 +67,8 @@ class Orders:
         return without_decay({**own, "lr": theirs["lr"], WARMUP: theirs[WARMUP]})
 
     def _scaled(self, rung: float) -> Transfer:
-        """Return the yardstick's decay, and by shape the yardstick's mean update over the entry's own."""
+        """Return the yardstick's decay, and by shape the yardstick's mean update over the entry's own; 1 where a pilot
+        measured none."""
         if rung not in self._scales:
             theirs, seed = self._yardstick.at(rung), self.plan.tuning.seeds[0]
             mine = replace(self.run("transfer", rung, seed, self._lent(rung)), transfer={DECAY: _number(theirs[DECAY])})
@@ -76,7 +77,8 @@ class Orders:
                 entry_digest=Entry(self.paths.yardstick).digest,
             )  # fmt: skip
             own, wanted = (read_sizes(path) for _, path in sorted(self._pilots([mine, reference]).items()))
-            scales = {shape: float(f"{wanted[shape] / size:.6g}") for shape, size in own.items() if size > 0}
+            both = {shape: (wanted[shape], size) for shape, size in own.items() if size > 0 and shape in wanted}
+            scales = {shape: float(f"{aim / size:.6g}") for shape, (aim, size) in both.items()}
             self._scales[rung] = {DECAY: _number(theirs[DECAY]), **scales}
         return self._scales[rung]
 

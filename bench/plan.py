@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from bench.digest import digest_of
-from bench.entry import WARMUP, Entry, Range
+from bench.entry import WARMUP, Entry, Range, Value
 from bench.errors import BenchError
 from bench.mode import FLOAT, read_mode
 from bench.record import Digest, Track, write_atomically
@@ -50,7 +50,7 @@ class Plan(Spec):
     algorithm: str  # folder of the entry
     entry_digest: Digest
     machine_kind: Digest
-    fixed: dict[str, float | int | bool | str]
+    fixed: dict[str, Value]
     space: dict[str, Range]  # by hyperparameter, the learning rate first
     warmups: tuple[float, ...]
     declared_warmup: float
@@ -140,7 +140,7 @@ def make_plan(
         algorithm=entry.path.parent.name,
         entry_digest=entry.digest,
         machine_kind=machine_kind,
-        fixed=entry.facts.fixed,
+        fixed=held_values(entry),
         space={name: entry.facts.search[name] for name in ("lr", *sorted(set(entry.facts.search) - {"lr"}))},
         warmups=WARMUPS,
         declared_warmup=entry.facts.schedule.warmup_fraction,
@@ -161,6 +161,18 @@ def make_plan(
         control=(entry.facts.control or entry.facts.controls_batch) and not own,
         mode_rungs=_mode_rungs(scoring, own, compared[0], modes),
     )
+
+
+def held_values(entry: Entry) -> dict[str, Value]:
+    """Return what a search leaves as it is: fixed values, and a wrapped entry's that the wrapper does not search."""
+    return {name: value for name, value in entry.defaults.items() if name not in entry.facts.search and name != WARMUP}
+
+
+def moved_values(plan: Plan, entry: Entry) -> list[str]:
+    """Return the names whose value or range is not the plan's any more; the entry's digest holds neither."""
+    then = {**plan.fixed, **plan.space, WARMUP: plan.declared_warmup}
+    now = {**held_values(entry), **entry.facts.search, WARMUP: entry.facts.schedule.warmup_fraction}
+    return sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
 
 
 def _mode_rungs(

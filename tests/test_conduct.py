@@ -3,14 +3,16 @@
 import gc
 import math
 import re
+from dataclasses import replace
 
 import pytest
 from conducted import Here, Stopped, started
 
 from bench.errors import BenchError
-from bench.jobs import pilot, steps_of
+from bench.jobs import Sizes, pilot, steps_of
 from bench.ledger import ledger_path, read_studies
 from bench.record import find_records, read_record
+from bench.spec import read_json
 from bench.task import read_task
 from bench.trials import state_of
 from bench.tuned import newest_yardstick, read_tuned, rest_of
@@ -162,6 +164,24 @@ def test_a_changed_task_or_entry_is_not_the_plans(tuned, tmp_path):
         other.conductor(plans["muon"], Here())
 
 
+@pytest.mark.parametrize(
+    ("was", "now", "named"),
+    [("momentum            = 0.95", "momentum = 0.9", "momentum"), ("high    = 1.6e-1", "high = 0.2", "lr"),
+     ("warmup_fraction = 0.1", "warmup_fraction = 0.25", "warmup_fraction")],
+)  # fmt: skip
+def test_values_and_ranges_edited_after_the_plan_are_refused_by_name(tuned, tmp_path, was, now, named):
+    """The entry's digest holds neither: the plan would go on as it was, and the edit be passed over."""
+    _, plans = tuned
+    other = started(tmp_path)
+    path = other.entry("muon")
+    text = path.read_text()
+    path.write_text(text.replace(was, now, 1))
+    with pytest.raises(BenchError, match=rf"muon.toml: {named} changed since the plan {plans['muon'].digest[:16]}"):
+        other.conductor(plans["muon"], Here())
+    path.write_text(text)
+    other.conductor(plans["muon"], Here())
+
+
 def test_the_ladder_waits_for_the_tuning_and_a_plan_for_the_yardstick(tuned, tmp_path):
     bench, _ = tuned
     placebo = bench.plan("muon", placebo=1)
@@ -198,6 +218,30 @@ def test_another_kind_of_machine_is_refused(tuned):
     plan = plans["adamw-ref"].model_copy(update={"machine_kind": "0" * 64})
     with pytest.raises(BenchError, match="machine kind"):
         bench.conductor(plan, Here()).tune()
+
+
+@pytest.mark.parametrize("lr", [1e30, 1e8])
+def test_a_pilot_that_diverges_leaves_what_it_measured_and_ends_no_plan(tuned, tmp_path, lr):
+    """At the larger rate no update's square is a number; at the other the steps before the end are kept."""
+    bench, plans = tuned
+    orders = bench.conductor(plans["muon"], Here()).orders
+    job = orders.transfer(1.0, plans["muon"].tuning.seeds[0])
+    job = replace(job, values={**job.values, "lr": lr}, places=replace(job.places, work=tmp_path))
+    found = read_json(pilot(job), Sizes)
+    assert "at step" in found.cause
+    assert all(math.isfinite(size) for size in found.sizes.values()) and bool(found.sizes) is (lr == 1e8)
+
+
+def test_a_shape_that_a_pilot_did_not_measure_is_not_scaled(tuned, tmp_path):
+    bench, plans = tuned
+    orders = bench.conductor(plans["muon"], Here()).orders
+    files = []
+    for number, sizes in enumerate(({"32x32": 2.0, "64x32": 0.0, "32x64": 1.0}, {"32x32": 1.0, "64x32": 1.0})):
+        files.append(tmp_path / f"{number}.json")
+        files[-1].write_text(Sizes(sizes=sizes).model_dump_json())
+    orders._pilots = lambda jobs: dict(enumerate(files))
+    scales = orders.transfer(1.0, 0).transfer
+    assert {name: value for name, value in scales.items() if "x" in name} == {"32x32": 0.5}
 
 
 def test_a_pilot_is_made_once(tuned):

@@ -4,10 +4,10 @@ import json
 import shutil
 
 import pytest
-from planned import KIND, TASK, entry_at, plan_of, yardstick
+from planned import KIND, TASK, bowl, entry_at, plan_of, searched, yardstick
 from small import ROOT
 
-from bench.entry import Entry, Range
+from bench.entry import WARMUP, Entry, Range, find_entries
 from bench.errors import BenchError
 from bench.mode import modes_named
 from bench.plan import (
@@ -17,7 +17,9 @@ from bench.plan import (
     add_modes,
     all_plans,
     find_plans,
+    held_values,
     make_plan,
+    moved_values,
     plan_path,
     read_plan,
     space_of,
@@ -45,6 +47,24 @@ def test_the_form_of_a_plan_does_not_change():
     digests = dict.fromkeys(("task_digest", "entry_digest", "yardstick", "machine_kind"), "0" * 64)
     given = {"fixed": {"momentum": 0.95}, "space": space, "rungs": {"1x": (0, 1, 2)}, "declared_warmup": 0.1}
     assert plan_of("muon").model_copy(update={**digests, **given}).digest == PINNED
+
+
+WRAPPERS = [entry for entry in find_entries(ROOT / "baselines") if entry.wrapped]
+
+
+@pytest.mark.parametrize("entry", WRAPPERS, ids=lambda entry: entry.name)
+def test_a_wrapper_is_planned_with_the_values_of_what_it_wraps(entry):
+    """Each of its trials names every value that build() takes, the wrapped entry's among them."""
+    plan = make_plan("nano", TASK, entry, KIND, yardstick())
+    tried, tuned = searched(plan, bowl(plan.space["lr"].default))
+    for values in [wanted.values for wanted, _ in tried if wanted.stage != "transfer"] + list(tuned.values()):
+        assert set(values) == set(entry.defaults)
+    assert set(entry.wrapped.defaults) - {WARMUP} <= {*plan.fixed, *plan.space} and moved_values(plan, entry) == []
+
+
+def test_an_entry_that_wraps_nothing_holds_its_fixed_values_alone():
+    for name in ("adamw", "muon", "adamw-hybrid"):
+        assert held_values(entry_at(name)) == entry_at(name).facts.fixed
 
 
 def test_a_plan_changed_after_it_was_written_is_refused(tmp_path):
