@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.digest import digest_of
+from bench.mode import read_mode
 from bench.pages.build import gather, pages, read_sources
 from bench.pages.views import board_view
 from bench.record import Inputs, Log, Machine, Milestone, Point, record_path, write_record
@@ -40,7 +41,7 @@ def record_facts(
 ):
     """Return a valid record's JSON, but for what write_record fills in; changed replaces keys at the top."""
     planned = {"task": name, "task_digest": task.digest, "entry": entry, "entry_digest": digest_of(entry),
-               "values": {"lr": 0.02, "warmup_fraction": 0.1}, "mode": mode, "mode_digest": digest_of("mode"),
+               "values": {"lr": 0.02, "warmup_fraction": 0.1}, "mode": mode, "mode_digest": read_mode(mode).digest,
                "budget": budget, "track": track, "seed": seed, "harness": digest_of("harness"),
                "machine_kind": Machine(**MACHINE).kind,
                **(inputs or {})}  # fmt: skip
@@ -139,7 +140,7 @@ def bench(tmp_path_factory):
     write(records, entry="strange", seed=1, outcome="crashed")
     for entry, budget in (("base", 0.5), ("base", 1.0), ("quick", 0.5)):  # one seed: no noise, so no interval
         write(records, entry=entry, budget=budget, name="small", task=SMOKE)
-    write(records, entry="quick", name="small", task=SMOKE, mode="other")  # no reference there: no board
+    write(records, entry="quick", name="small", task=SMOKE, mode="fp8")  # no reference there: no board
     write(records, entry="gone", seed=0, outcome="timeout")  # an entry that this clone does not hold
     return folder
 

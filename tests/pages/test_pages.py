@@ -176,7 +176,7 @@ def test_rungs_beyond_one_pass_over_the_text_are_headed_so(parsed):
 
 def test_a_board_that_cannot_be_made_says_why(parsed):
     for path in ("index.html", "tasks/small.html"):
-        assert re.search(r"[Mm]ode other, declared: .*? no board yet\. small: base has no records", parsed[path].text)
+        assert re.search(r"[Mm]ode fp8, declared: .*? no board yet\. small: base has no records", parsed[path].text)
 
 
 def test_without_noise_no_interval_is_shown_and_the_page_says_so(parsed):
