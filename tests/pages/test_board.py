@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -95,6 +96,59 @@ def test_filtering_keeps_the_rows_in_which_every_word_occurs(browser, index):
         assert page.locator("#board tbody").inner_text() == "No entry fits the filter."
 
 
+def test_the_filter_reads_what_is_written_and_neither_links_nor_drawings(browser, index, made):
+    with page_of(browser, index) as page:
+        everybody = names(page)
+        for word in ("html", "entries/"):
+            page.get_by_label("Filter").fill(word)
+            assert names(page) == [], word
+        page.get_by_label("Filter").fill("75")  # the middle of a drawn interval
+        assert len(names(page)) < len(everybody)
+
+
+def test_by_keyboard_alone_a_view_is_chosen_and_kept_past_the_link_to_the_content(browser, index):
+    def focused():
+        return page.evaluate("(e => e.closest('label')?.firstChild.data.trim() || e.textContent)(document.activeElement)")
+
+    with page_of(browser, index, "#budget=1x&sort=entry") as page:
+        shown = names(page)
+        assert shown == sorted(shown)
+        page.keyboard.press("Tab")
+        assert focused() == "Skip to the content"
+        page.keyboard.press("Enter")
+        page.wait_for_function("location.hash === '#budget=1x&sort=entry'")
+        assert names(page) == shown and page.get_by_label("Budget").input_value() == "1x"
+        walked = []
+        while "Rank" not in walked:
+            page.keyboard.press("Tab")
+            walked.append(focused())
+            if walked[-1] == "Budget":
+                page.keyboard.press("ArrowUp")
+            elif walked[-1] == "Filter":
+                page.keyboard.type("a")
+            assert len(walked) < 12, walked
+        assert walked[:5] == ["Task", "Mode", "Track", "Budget", "Filter"]
+        assert page.evaluate("document.activeElement.matches(':focus-visible')")
+        page.keyboard.press("Enter")
+        assert page.evaluate("location.hash") == "#budget=0.5x&filter=a&sort=rank"
+
+
+def test_figures_that_do_not_load_are_said_and_what_was_shown_stays(browser, index, tmp_path):
+    shutil.copytree(index.parent, tmp_path / "site")
+    (tmp_path / "site" / "boards" / "nano.qat-int8.tuned.js").unlink()
+    page = browser.new_page()
+    page.goto((tmp_path / "site" / "index.html").as_uri())
+    shown = names(page)
+    page.get_by_label("Mode").select_option("qat-int8")
+    page.get_by_role("alert").wait_for()
+    assert "mode qat-int8, track tuned could not be loaded" in page.get_by_role("alert").inner_text()
+    assert page.locator("#board .scroll").get_attribute("aria-busy") is None
+    assert names(page) == shown and page.get_by_label("Mode").input_value() == "bf16"
+    page.get_by_label("Budget").select_option("1x")
+    assert page.evaluate("location.hash") == "#budget=1x"
+    page.close()
+
+
 def test_a_view_is_taken_along_as_csv_json_and_latex_and_cited_by_its_digest(browser, index, made):
     board = made[0].boards[0]
     figures = {row.entry: row.speedups[board.headline_budget].figure for row in board.rows}
@@ -129,6 +183,12 @@ def test_a_board_of_many_entries_renders_a_bounded_number_of_rows(browser, index
         assert len(names(page)) == 60
         page.get_by_role("button", name="Show more").click()
         assert len(names(page)) == 120
+        assert page.evaluate("document.activeElement.textContent") == "Show more", "to be pressed again"
+        page.get_by_label("Filter").fill("adamw@1")
+        for _ in range(4):
+            page.get_by_role("button", name="Show more").press("Enter")
+        assert len(names(page)) == 300
+        assert page.evaluate("document.activeElement.closest('tr').rowIndex") == 241, "the first of the last new rows"
         took = page.evaluate(
             "() => { const start = performance.now(); document.querySelector('#board thead button').click(); "
             "return performance.now() - start; }"

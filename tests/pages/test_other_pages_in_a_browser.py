@@ -59,6 +59,14 @@ def test_a_pair_is_kept_in_the_address_and_read_from_it(browser, folder):
         assert page.eval_on_selector("#one", "list => list.selectedIndex") == 0
 
 
+def test_the_link_to_the_content_leaves_the_pair_in_the_address(browser, folder):
+    with page_of(browser, folder / "compare.html", "#sgd/adamw") as page:
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        page.wait_for_function("location.hash === '#sgd/adamw'")
+        assert page.title().startswith("sgd against adamw")
+
+
 def test_an_entry_against_itself_and_one_that_is_not_ranked_say_so(browser, folder):
     with page_of(browser, folder / "compare.html") as page:
         page.select_option("#one", "muon")
