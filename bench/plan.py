@@ -24,6 +24,10 @@ MODE_LADDER = (0.25, 2.0)  # ends of the yardstick's ladder in a training mode; 
 MODE_SEEDS = 3  # of each of its rungs: the first ones, so that every run has its twin in float
 
 
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(max_length=100)]
+ByRung = dict[Annotated[str, Field(pattern=r"^\d{1,4}(\.\d{1,6})?x$")], Seeds]  # as "0.5x"
+
+
 class Tuning(Spec):
     """How many trials are made, of what (protocol B)."""
 
@@ -55,14 +59,14 @@ class Plan(Spec):
     warmups: tuple[float, ...]
     declared_warmup: float
     tuning: Tuning
-    rungs: dict[str, tuple[int, ...]]  # scoring seeds by rung, as "0.5x"
-    tracks: tuple[Track, ...]
+    rungs: ByRung  # scoring seeds
+    tracks: Annotated[tuple[Track, ...], Field(min_length=1)]
     modes: tuple[str, ...]
     yardstick: Digest | None  # the plan whose tuned values the rest and the transfer track take; None for its own
     after: Digest | None  # the plan that was looked at before this one was written
     look: Annotated[int, Field(ge=1, le=LOOKS)]
     control: bool = False  # measured and shown, and never ranked
-    mode_rungs: dict[str, tuple[int, ...]] = Field(default_factory=dict)  # seeds by rung in modes that train rounded
+    mode_rungs: ByRung = Field(default_factory=dict)  # seeds by rung in modes that train rounded
     rerun: Rerun | None = None  # by another party, after the submission was fixed
 
     @property

@@ -1,6 +1,7 @@
 """What judging a bundle works on: its files, the clone that it is to be merged into, and what was found."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -34,6 +35,19 @@ class Desk:
         except (ValueError, OSError) as error:
             self.add(name, "", f"cannot be read: {error}")
         return None
+
+    @contextmanager
+    def judging(self, name: str) -> Iterator[None]:
+        """Make whatever stops the judging of a file a finding: a number too large, a text nested too deep.
+
+        A bundle that brings a check to its end otherwise would go without the verdict of all the others.
+        """
+        try:
+            yield
+        except BenchError as error:
+            self.refused(name, error)
+        except Exception as error:
+            self.add(name, "", f"cannot be judged: {type(error).__name__}: {short(error)}")
 
     def refused(self, name: str, error: BenchError) -> None:
         said = error.what.replace(f"{self.root}/", "").removeprefix(f"{name}: ")

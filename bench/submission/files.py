@@ -1,5 +1,6 @@
 """The files of a bundle, read from a folder or an archive that nobody trusts. Nothing is written here."""
 
+import gzip
 import os
 import re
 import stat
@@ -8,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -28,7 +30,11 @@ KINDS: dict[str, tuple[str, int]] = {  # what a submission may hold: its name, a
     "diagnosis": (rf"leaderboard/records/({ENTRY})/({PLAN})/({RUN})\.diagnosis\.json\.gz", 100_000),
 }
 FILES, TOTAL_BYTES = 5_000, 50_000_000
+NAME_CHARACTERS = 120  # of a file or folder: file systems hold 255 bytes
+MEMBERS = 2 * FILES  # of an archive, folders among them
 LOG_BYTES = 4_000_000  # of a log or a diagnosis, unpacked
+LONG_HEADER_BYTES = 4_096  # of a tar's header for a long name, which tarfile reads into memory as a whole
+BLOCK = 512  # bytes of a tar
 
 
 @dataclass(frozen=True, order=True)
@@ -40,7 +46,9 @@ class Finding:
     reason: str
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.file, self.key, self.reason) if part)
+        """Return one line; what cannot be printed, or would move the cursor, stands as its escape."""
+        text = ": ".join(part for part in (self.file, self.key, self.reason) if part)
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 Files = dict[str, bytes]
@@ -73,6 +81,7 @@ def read_bundle(path: Path) -> tuple[Files, list[Finding]]:
                 continue
             files[name] = data
     except (OSError, EOFError, RuntimeError, ValueError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
+        # RuntimeError: also a recursion too deep, as long headers of long headers are
         raise BenchError(f"{path}: the bundle is damaged: {error}") from None
     return files, found + [f for name, data in files.items() for f in _content(name, data)]
 
@@ -96,6 +105,8 @@ def _refusal(name: str, size: int, there: Files) -> str | None:
     kind = kind_of(name)
     if kind is None:
         return "is no file of a submission"
+    if any(len(part) > NAME_CHARACTERS for part in parts):
+        return f"has a name of more than {NAME_CHARACTERS} characters"
     limit = KINDS[kind][1]
     return f"has {size:,} bytes, expected at most {limit:,}" if size > limit else None
 
@@ -110,6 +121,9 @@ def _content(name: str, data: bytes) -> Iterator[Finding]:
             return
         if len(data) > LOG_BYTES:
             yield Finding(name, "", f"unpacks to more than {LOG_BYTES:,} bytes")
+            return
+        if not unpacker.eof or unpacker.unused_data:
+            yield Finding(name, "", "is cut short" if not unpacker.eof else "goes on behind its end")
             return
     try:
         data.decode("utf-8")
@@ -143,12 +157,47 @@ def _of_folder(root: Path) -> Iterator[Member]:
             yield path.relative_to(root).as_posix(), size, wrong, _Opened(lambda path=path: path.open("rb"))
 
 
+class _Short(tarfile.TarInfo):
+    """A member whose name cannot be a bomb: tarfile reads long names before it hands the member out."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> "_Short":
+        found = super().frombuf(buf, encoding or "utf-8", errors)
+        if found.type not in (*tarfile.REGULAR_TYPES, tarfile.DIRTYPE) and found.size > LONG_HEADER_BYTES:
+            raise ValueError(f"a header of {found.size:,} bytes, expected at most {LONG_HEADER_BYTES:,}")
+        return found
+
+
+class _Bounded:
+    """A stream that ends in an error where an archive goes on past all that a bundle may hold, headers counted."""
+
+    def __init__(self, stream: gzip.GzipFile | BufferedReader) -> None:
+        self._stream, self._left = stream, TOTAL_BYTES + 6 * BLOCK * FILES  # a header, a long name's two, padding
+
+    def read(self, most: int) -> bytes:
+        data = self._stream.read(min(most, self._left + 1))
+        self._left -= len(data)
+        if self._left < 0:
+            raise ValueError(f"it unpacks to more than {TOTAL_BYTES:,} bytes")
+        return data
+
+
 def _of_archive(path: Path) -> Iterator[Member]:
     if zipfile.is_zipfile(path):
         yield from _of_zip(path)
         return
-    with tarfile.open(path, "r|*") as tar:  # as a stream: a bomb is left before it goes off
-        for member in tar:
+    with path.open("rb") as raw, gzip.open(raw, "rb") as unpacked:  # nothing is unpacked but gzip (RFC 1952)
+        packed = raw.peek(2)[:2] == b"\x1f\x8b"
+        bounded = _Bounded(unpacked if packed else raw)
+        yield from _of_tar(bounded)
+
+
+def _of_tar(stream: "_Bounded") -> Iterator[Member]:
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Short) as tar:  # type: ignore[call-overload]
+        for number, member in enumerate(tar):
+            if number == MEMBERS:
+                raise ValueError(f"more than {MEMBERS:,} members")
+            tar.members = []  # it keeps all that it has read otherwise
             if member.isdir():
                 continue
             link = "is a link" if member.issym() or member.islnk() else None
@@ -157,6 +206,9 @@ def _of_archive(path: Path) -> Iterator[Member]:
 
 
 def _of_zip(path: Path) -> Iterator[Member]:
+    size = path.stat().st_size
+    if size > TOTAL_BYTES or path.read_bytes().count(b"PK\x01\x02") > MEMBERS:  # its list is read as a whole
+        raise ValueError(f"more than {MEMBERS:,} members, or than {TOTAL_BYTES:,} bytes")
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             if member.is_dir():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.children import read_downstream, read_quantized
 from bench.diagnosis import check_diagnosis
+from bench.errors import BenchError
 from bench.forbidden import forbidden
 from bench.plan import read_plan
 from bench.submission.desk import Desk
@@ -23,7 +24,12 @@ class Verdict:
 
 def verify(bundle: Path, base: Path) -> Verdict:
     """Return what is wrong with a bundle that is to be merged into a clone; nothing of it is run, or written there."""
-    files, findings = read_bundle(bundle)
+    try:
+        files, findings = read_bundle(bundle)
+    except BenchError as error:
+        if not bundle.exists():
+            raise
+        return Verdict((Finding(bundle.name, "", error.what.removeprefix(f"{bundle}: ")),), 0, 0)
     with tempfile.TemporaryDirectory(prefix="bench-verify-") as name:
         root = Path(name)
         for file, data in files.items():
@@ -38,15 +44,19 @@ def judge(desk: Desk) -> None:
     """Look at everything."""
     _published(desk)
     for name in desk.of_kind("source"):
-        for found in forbidden(desk.files[name].decode("utf-8", "replace"), name):
-            desk.add(name, f"line {found.line}", found.what)
+        with desk.judging(name):
+            for found in forbidden(desk.files[name].decode("utf-8", "replace"), name):
+                desk.add(name, f"line {found.line}", found.what)
     entries = {Path(name).stem: desk.root / name for name in desk.of_kind("entry")}
     plans = {name: plan for name in desk.of_kind("plan") if (plan := desk.read(name, read_plan))}
     if not desk.of_kind("plan"):
         desk.add("leaderboard/plans", "", "is missing: a submission has a plan, its ledger and its records")
     judged: set[str] = set()
     for name, plan in plans.items():
-        judged |= Study(desk, name, plan, entries.get(plan.twin)).all()
+        study = Study(desk, name, plan, entries.get(plan.twin))
+        judged |= study.files
+        with desk.judging(name):
+            study.judge()
     for name in sorted(set(desk.files) - judged - set(plans)):
         if kind_of(name) in ("ledger", "record", "tuned"):
             desk.add(name, "", "belongs to no plan of this bundle")

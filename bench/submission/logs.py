@@ -5,22 +5,31 @@ import math
 import struct
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from bench.passes import own_order
 from bench.record import Log, Record
 from bench.task import Task
 
 MILESTONES = 256  # the loop keeps at most so many
-LONGEST_BLOCKS = 64  # sequences of a block of scoring losses, up to which their mean is worked out exactly
-CLOSE = 2e-6  # relative: block means are kept in fp32
+COLUMN = 8_192  # per-step values that a log keeps (bench.facts)
+BLOCKS = 512  # of the scoring text (bench.evaluate.loss)
+LONGEST_BLOCKS = 1_024  # sequences of a block: with 512 of them a scoring text of 134 M tokens at 256 each
+CLOSE = 1e-7  # relative: block means are kept in fp32
 SECONDS = 0.01
 
 Odd = Iterator[tuple[str, str]]  # (key, reason)
+Sizes = frozenset[tuple[int, int]]  # that blocks may have: (sequences of each, how many of them have one more)
 
 
 def inconsistencies(record: Record, log: Log, task: Task) -> Odd:
     """Yield what in the record does not follow from the log."""
     steps = task.steps(record.inputs.budget)
     common = not own_order(record.facts.probe, record.facts.batches)  # steps of one size, as most entries have
+    most = steps if common else task.tokens(record.inputs.budget) // task.training.context
+    if record.steps > most:
+        yield "steps", f"{record.steps:,}, the budget has at most {most:,}"
+        return
     if common:
         yield from _milestones(record, log, steps)
         yield from _curve(record, log, task, steps)
@@ -46,6 +55,11 @@ def _chain(record: Record, log: Log) -> Odd:
                 yield f"chains.{name}", "is not the log's last milestone"
     if len({m.data for m in log.milestones}) != len(log.milestones):
         yield "log.milestones", "the data chain stands still"
+    if log.stride != (stride := -(-max(1, record.steps) // COLUMN)):
+        yield "log.stride", f"{log.stride}, expected {stride} for {record.steps:,} steps"
+        return
+    if record.outcome == "finished" and None in (*log.loss, *log.gradient_norm):
+        yield "log.loss", "has a number that is none: a run ends there, and is not finished"
     if log.stride != 1:
         return
     chain, marks = b"", {m.step: m.loss for m in log.milestones}
@@ -98,18 +112,22 @@ def _score(record: Record, log: Log) -> Odd:
             yield "score_loss", "is null, but the log has scoring losses"
     elif not log.score_blocks:
         yield "log.score_blocks", "no scoring losses"
-    elif not _is_mean(record.score_loss, log.score_blocks):
+    elif len(log.score_blocks) > BLOCKS:
+        yield "log.score_blocks", f"{len(log.score_blocks):,} blocks, expected at most {BLOCKS}"
+    elif not sizes_of_blocks(record.score_loss, log.score_blocks):
         mean = sum(log.score_blocks) / len(log.score_blocks)
         yield "score_loss", f"{record.score_loss}, the log's blocks have mean {mean:.6f}"
 
 
-def _is_mean(loss: float, blocks: Sequence[float]) -> bool:
-    """Return whether the loss is a mean of blocks of equal size, the first of them perhaps longer by one sequence."""
-    near = CLOSE * max(1.0, abs(loss))
-    total, count, before = math.fsum(blocks), len(blocks), 0.0
-    for longer in range(count):
-        for size in range(1, LONGEST_BLOCKS + 1):
-            if abs((size * total + before) / (size * count + longer) - loss) <= near:
-                return True
-        before += blocks[longer]
-    return abs(total / count - loss) <= (max(blocks) - min(blocks)) / LONGEST_BLOCKS
+def sizes_of_blocks(loss: float, blocks: Sequence[float]) -> Sizes:
+    """Return the sizes with which the blocks' mean is the loss: all runs of a task must have one in common.
+
+    B blocks of s sequences, the first r of which have one more (numpy.array_split), have the mean
+    (s sum(blocks) + sum(blocks[:r])) / (s B + r); fewer than 512 blocks are of one sequence each.
+    """
+    count = len(blocks)
+    sums = np.concatenate([[0.0], np.cumsum(np.asarray(blocks, dtype=np.float64))])
+    s, r = np.ogrid[1 : (LONGEST_BLOCKS if count == BLOCKS else 1) + 1, 0 : count if count == BLOCKS else 1]
+    means = (s * sums[-1] + sums[r]) / (s * count + r)
+    near = np.abs(means - loss) <= CLOSE * max(1.0, abs(loss))
+    return frozenset((int(size) + 1, int(longer)) for size, longer in np.argwhere(near))

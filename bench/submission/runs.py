@@ -1,5 +1,6 @@
 """The records of a plan: the runs it asks for, each once, at the tuned values, and each as its log says."""
 
+import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -7,12 +8,13 @@ from pathlib import Path
 
 from bench.entry import Entry
 from bench.index import index_row
+from bench.mode import FLOAT, read_mode
 from bench.plan import Plan
 from bench.record import Log, Record, find_records, read_log, read_record
 from bench.score.evidence import departures
 from bench.submission.desk import Desk, Values, short
 from bench.submission.files import parts_of_name
-from bench.submission.logs import inconsistencies
+from bench.submission.logs import Sizes, inconsistencies, sizes_of_blocks
 from bench.task import Task, rung_name
 from bench.tuned import Tuned, read_tuned, rest_of
 from bench.verify import lint_record, lint_siblings
@@ -37,15 +39,20 @@ class Runs:
 
     def all(self, names: list[str]) -> None:
         found: dict[str, Record] = {}
+        sizes: dict[str, Sizes] = {}
         for name in names:
             record = self.desk.read(name, read_record)
             if record is None:
                 continue
-            found[name] = record
-            log = name.removesuffix(".json") + ".log.gz"
+            path = name.removesuffix(".json") + ".log.gz"
             read = partial(read_log, record=record)
-            self._record(name, record, None if log in self.desk.damaged else self.desk.read(name, read))
-        self._together(found)
+            log = None if path in self.desk.damaged else self.desk.read(name, read)
+            with self.desk.judging(name):
+                self._record(name, record, log)
+                found[name] = record
+                if log and record.score_loss is not None and log.score_blocks:
+                    sizes[name] = sizes_of_blocks(record.score_loss, log.score_blocks)
+        self._together(found, sizes)
 
     def _record(self, name: str, record: Record, log: Log | None) -> None:
         plan, inputs = self.plan, record.inputs
@@ -58,6 +65,11 @@ class Runs:
                 )
         if inputs.task_digest != self.task.digest:
             return
+        if inputs.budget not in self.task.budget.rungs:
+            self.desk.add(name, "inputs.budget", f"{inputs.budget:g} is no rung of {plan.task}")
+            return
+        if inputs.mode == FLOAT and inputs.mode_digest != read_mode(FLOAT).digest:
+            self.desk.add(name, "inputs.mode_digest", f"is not that of {FLOAT}")
         for key, reason in self._values(record):
             self.desk.add(name, key, reason)
         for tick in lint_record(record, self.task, log):
@@ -74,7 +86,7 @@ class Runs:
         own = {key: value for key, value in inputs.values.items() if "." not in key}
         wanted = led.values.get(inputs.mode, {}).get(rung)
         if inputs.track == "transfer":
-            table = led.tuned.transfer.get("bf16", {}).get(rung_name(rung), {})
+            table = led.tuned.transfer.get(FLOAT, {}).get(rung_name(rung), {})
             own = {key: value for key, value in inputs.values.items() if not key.startswith("rest.")}
             wanted = dict(table)
         if own != wanted:
@@ -89,7 +101,7 @@ class Runs:
         tuned = read_tuned(paths[0], self.plan.task, reference) if paths else None
         return rest_of(tuned.at(rung)) if tuned and tuned.plan == self.plan.yardstick else None
 
-    def _together(self, found: dict[str, Record]) -> None:
+    def _together(self, found: dict[str, Record], sizes: dict[str, Sizes]) -> None:
         """What only shows over all records: the plan's runs, each once, and the same data as everybody's."""
         seen: dict[tuple[object, ...], str] = {}
         chains: dict[str, str] = {}
@@ -108,11 +120,25 @@ class Runs:
         theirs = (
             find_records([self.desk.base / "leaderboard" / "records" / self.plan.task / yardstick]) if yardstick else []
         )
+        common = self._sizes(theirs)
+        for name, mine in sizes.items():
+            common = mine if common is None else common & mine
+            if mine and not common:
+                self.desk.add(name, "score_loss", "its blocks have not the sizes that those of other runs have")
+                break
         names = {record.run_id: name for name, record in found.items()}
         for run_id, ticks in lint_siblings([*found.values(), *(read_record(path) for path in theirs)]).items():
             for tick in ticks:
                 if tick.ok is False and run_id in names:
                     self.desk.add(names[run_id], f"protocol {tick.rule}", f"{tick.title}: {tick.detail}")
+
+    def _sizes(self, published: list[Path]) -> Sizes | None:
+        """Return what the scoring text's blocks may be like by one of the yardstick's runs."""
+        for path in published:
+            record = read_record(path)
+            if record.score_loss is not None and record.inputs.task_digest == self.task.digest:
+                return sizes_of_blocks(record.score_loss, read_log(path, record).score_blocks) or None
+        return None
 
 
 def _of_entry(record: Record, entry: Entry) -> Iterator[tuple[str, str]]:
@@ -128,6 +154,37 @@ def _of_entry(record: Record, entry: Entry) -> Iterator[tuple[str, str]]:
         yield f"facts.partition.{min(left)}", "is left to the harness by an entry of scope full"
     if sides and facts.scope == "hidden" and (left != set(sides) - {"hidden"}):
         yield "facts.partition", "is not that of an entry of scope hidden"
+    yield from _of_probe(record, entry)
     same = record.weights.evaluated in (None, record.weights.final)
     if not same and "def evaluation_weights" not in entry.source.read_text(encoding="utf-8"):
         yield "weights.evaluated", "differs from weights.final, and the entry has no evaluation_weights"
+
+
+def _of_probe(record: Record, entry: Entry) -> Iterator[tuple[str, str]]:
+    """Passes beyond one are a probe's, and only an entry that wants one has it."""
+    probe, passes, sources = (
+        record.facts.probe,
+        record.facts.passes,
+        [one.source for one in (entry, entry.wrapped) if one],
+    )
+    wants = [_wants_probe(ast.parse(source.read_text(encoding="utf-8"))) for source in sources]
+    if probe is None:
+        if passes != 1:
+            yield "facts.passes", f"{passes:g}, and no probe was asked: expected 1"
+        if record.outcome == "finished" and any(own and all(own) for own in wants):
+            yield "facts.probe", "is missing: the entry wants a probe at every step"
+        return
+    if not any(any(own) for own in wants):
+        yield "facts.probe", "is there, and the entry wants none"
+    if any(probe.calls.values()) and not probe.fresh_tokens and passes <= 1:
+        yield "facts.passes", f"{passes:g}, but the probe was asked {sum(probe.calls.values()):,} times"
+
+
+def _wants_probe(tree: ast.Module) -> list[bool]:
+    """Return of each class of a source that inherits, as optimizers do, whether it says that it wants a probe."""
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.bases]
+    return [any(_says_so(line) for line in node.body) for node in classes]
+
+
+def _says_so(line: ast.stmt) -> bool:
+    return isinstance(line, ast.Assign | ast.AnnAssign) and "wants_probe" in ast.unparse(line)

@@ -29,23 +29,35 @@ class Study:
     plan: Plan
     entry_path: Path | None
 
-    def all(self) -> set[str]:
-        """Look at the plan, its ledger, its tuned values and its records; return the files that are theirs."""
-        folder = f"leaderboard/records/{self.plan.task}/{self.plan.digest[:16]}"
-        records = [name for name in self.desk.of_kind("record") if name.startswith(folder)]
-        ledger = ledger_path(Path("leaderboard/ledgers"), self.plan).as_posix()
-        tuned = tuned_path(Path(f"baselines/{self.plan.algorithm}/x"), self.plan.task, self.plan.entry).as_posix()
-        mine = {*records, ledger, tuned}
+    @property
+    def records(self) -> list[str]:
+        folder = f"leaderboard/records/{self.plan.task}/{self.plan.digest[:16]}/"
+        return [name for name in self.desk.of_kind("record") if name.startswith(folder)]
+
+    @property
+    def ledger(self) -> str:
+        return ledger_path(Path("leaderboard/ledgers"), self.plan).as_posix()
+
+    @property
+    def tuned(self) -> str:
+        return tuned_path(Path(f"baselines/{self.plan.algorithm}/x"), self.plan.task, self.plan.entry).as_posix()
+
+    @property
+    def files(self) -> set[str]:
+        """Return the names of the files that rest on the plan."""
+        return {*self.records, self.ledger, self.tuned}
+
+    def judge(self) -> None:
+        """Look at the plan, its ledger, its tuned values and its records."""
         if self.name != plan_path(Path("leaderboard/plans"), self.plan).as_posix():
             self.desk.add(self.name, "", "its name is not its task, entry and digest")
         entry, task = self._entry(), self._task()
         if entry is None or task is None:
-            return mine
+            return
         self._rules(entry, task)
-        trials = self._ledger(ledger) if self.plan.after is None else []
-        led = self._tuned(tuned, trials, task) if trials is not None else None
-        Runs(self.desk, self.plan, task, entry, led, self.name).all(records)
-        return mine
+        trials = self._ledger(self.ledger) if self.plan.after is None else []
+        led = self._tuned(self.tuned, trials, task) if trials is not None else None
+        Runs(self.desk, self.plan, task, entry, led, self.name).all(self.records)
 
     def _entry(self) -> Entry | None:
         home = f"baselines/{self.plan.algorithm}/{self.plan.twin}.toml"

@@ -51,6 +51,30 @@ def fakes_its_first_loss(f):
     f.forge(lambda facts: facts.update(initial_loss=9.0))
 
 
+def hides_a_step_in_its_log(f):
+    f.forge_log(lambda log: log["loss"].__setitem__(3, None))
+
+
+def logs_every_other_step(f):
+    def thin(log):
+        log.update(stride=2, loss=log["loss"][::2], gradient_norm=log["gradient_norm"][::2])
+
+    f.forge_log(thin)
+
+
+def says_another_mode_s_digest(f):
+    f.forge(lambda facts: facts["inputs"].update(mode_digest=OTHER))
+
+
+def is_charged_for_passes_of_no_probe(f):
+    f.forge(lambda facts: facts["facts"].update(passes=1.5))
+
+
+def hides_its_probe(f):
+    path = f.folder / "baselines" / "my_optimizer" / "optimizer.py"
+    path.write_text(path.read_text().replace("):\n", "):\n    wants_probe = True\n", 1))
+
+
 def fakes_its_clip_rate(f):
     f.forge(lambda facts: facts["facts"].update(clip_rate=0.123))
 
@@ -200,6 +224,11 @@ CHEATS = {
     fakes_the_losses_of_its_log: "the loss chain at step 4 does not follow",
     fakes_its_curve: ": log.curve: ",
     fakes_its_first_loss: ": initial_loss: ",
+    hides_a_step_in_its_log: ": log.loss: ",
+    logs_every_other_step: ": log.stride: ",
+    says_another_mode_s_digest: ": inputs.mode_digest: ",
+    is_charged_for_passes_of_no_probe: ": facts.passes: ",
+    hides_its_probe: ": facts.probe: is missing",
     fakes_its_clip_rate: ": facts.clip_rate: ",
     fakes_the_size_of_its_updates: ": facts.update_rms.hidden: ",
     fakes_its_time: ": cost.train_seconds: ",
