@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import BenchError
+from bench.recognition import recognitions
 from bench.spec import read_text
 
 SOURCE_BYTES = 40_000
 TEXT = 500  # characters of a string that is no docstring
+NUMBERS_IN_ALL = 400  # literal numbers of a source
 NUMBERS = 128  # literal numbers in one container: coefficients fit, weights do not
-SMALL = 8  # numbers below it are counts of dimensions, blocks and sides: no task is told by them
 
 IMPORTS = {
     "abc", "collections", "collections.abc", "contextlib", "dataclasses", "enum", "fractions", "functools", "itertools",
-    "math", "numbers", "operator", "typing", "types", "torch", "torch.linalg", "torch.nn", "torch.nn.functional",
+    "math", "numbers", "typing", "types", "torch", "torch.linalg", "torch.nn", "torch.nn.functional",
     "torch.optim", "torch.optim.optimizer", "bench.linalg", "bench.probe", "bench.roles",
 }  # fmt: skip
 BUILTINS = {
@@ -58,7 +59,6 @@ DRAWS = {
     "normal_", "poisson", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "random_", "randperm",
     "uniform_",
 }  # fmt: skip
-FACTS = {"batch_tokens", "device", "layer", "nelement", "numel", "part", "shape", "size", "steps", "tokens", "type"}
 MUTATORS = {"add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem", "remove",
             "setdefault", "update"}  # fmt: skip
 STOPS = {"BaseException", "GeneratorExit", "KeyboardInterrupt", "StopIteration", "SystemExit"}
@@ -89,13 +89,17 @@ def forbidden(text: str, where: str = "optimizer.py") -> list[Finding]:
     """Return what the source may not do, by line."""
     try:
         tree = ast.parse(text)
-    except (SyntaxError, ValueError) as error:
-        raise BenchError(f"{where}: not readable as Python: {error}") from None
-    found = [Finding(1, f"{len(text.encode()):,} bytes, expected at most {SOURCE_BYTES:,}: a rule, and no data")]
-    found = found if len(text.encode()) > SOURCE_BYTES else []
-    module = _Module(tree)
-    for node in ast.walk(tree):
-        found += [Finding(getattr(node, "lineno", 1), what) for what in module.look(node)]
+        module = _Module(tree)
+        found = [Finding(getattr(node, "lineno", 1), what) for node in ast.walk(tree) for what in module.look(node)]
+        found += [Finding(getattr(node, "lineno", 1), what) for node, what in recognitions(tree)]
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise BenchError(f"{where}: not readable as Python: {error or type(error).__name__}") from None
+    if len(text.encode()) > SOURCE_BYTES:
+        found.append(
+            Finding(1, f"{len(text.encode()):,} bytes, expected at most {SOURCE_BYTES:,}: a rule, and no data")
+        )
+    if (numbers := _numbers(tree)) > NUMBERS_IN_ALL:
+        found.append(Finding(1, f"{numbers} numbers carry data, expected at most {NUMBERS_IN_ALL}"))
     return sorted(set(found), key=lambda finding: (finding.line, finding.what))
 
 
@@ -126,14 +130,16 @@ class _Module:
             yield from _imports(node)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in BUILTINS:
             yield f"{node.id} {BUILTINS[node.id]}"
+        elif isinstance(node, ast.Name) and _is_dunder(node.id) and node.id != "__name__":
+            yield f"{node.id} reaches the interpreter"
+        elif isinstance(node, ast.MatchClass) and any(name.startswith("_") for name in node.kwd_attrs):
+            yield f"{ast.unparse(node)} reaches another's private part"
         elif isinstance(node, ast.Attribute):
             yield from self._attribute(node)
         elif isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Delete | ast.NamedExpr):
             yield from self._assignment(node)
         elif isinstance(node, ast.Call):
             yield from self._call(node)
-        elif isinstance(node, ast.Compare):
-            yield from _comparison(node)
         elif isinstance(node, ast.Constant) and id(node) not in self.docstrings:
             yield from _constant(node)
         elif isinstance(node, ast.Tuple | ast.List | ast.Set | ast.Dict):
@@ -188,7 +194,9 @@ class _Module:
         keywords = {keyword.arg for keyword in node.keywords}
         if name in ("getattr", "hasattr") and node.args and isinstance(node.func, ast.Name):
             first = node.args[0]
-            if not isinstance(first, ast.Name) or first.id in self.modules:
+            named = node.args[1] if len(node.args) > 1 else None
+            plain = named is None or isinstance(named, ast.Constant | ast.Name)
+            if not isinstance(first, ast.Name) or first.id in self.modules or not plain:
                 yield f"{ast.unparse(node)} reaches a module by name"
         if name == "vars" and [ast.unparse(argument) for argument in node.args] != ["hp"]:
             yield "vars changes objects by name"
@@ -236,22 +244,12 @@ def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
                 )
 
 
-def _comparison(node: ast.Compare) -> Iterator[str]:
-    """A step may depend on the sides of a matrix, not on which task or machine has such sides."""
-    sides = [node.left, *node.comparators]
-    named = {n.attr for side in sides for n in ast.walk(side) if isinstance(n, ast.Attribute)} & FACTS
-    counts = any(isinstance(n, ast.Call) and getattr(n.func, "id", "") == "len" for s in sides for n in ast.walk(s))
-    literals = [n.value for side in sides for n in ast.walk(side) if isinstance(n, ast.Constant)]
-    telling = [v for v in literals if isinstance(v, str) or (isinstance(v, int | float) and abs(v) >= SMALL)]
-    exact = any(isinstance(op, ast.Eq | ast.NotEq | ast.In | ast.NotIn) for op in node.ops) or len(telling) > 1
-    if (named or counts) and telling and exact:
-        yield f"{ast.unparse(node)} tells one task or machine from another"
-
-
 def _constant(node: ast.Constant) -> Iterator[str]:
     value = node.value
     if isinstance(value, bytes):
         yield "bytes carry data"
+    elif isinstance(value, str) and "__" in value:
+        yield f"{value[:40]!r} names what reaches the interpreter"
     elif isinstance(value, str) and len(value) > TEXT:
         yield f"a text of {len(value):,} characters carries data"
     elif isinstance(value, int) and value.bit_length() > 64:
@@ -259,9 +257,17 @@ def _constant(node: ast.Constant) -> Iterator[str]:
 
 
 def _container(node: ast.Tuple | ast.List | ast.Set | ast.Dict) -> Iterator[str]:
-    numbers = sum(isinstance(n, ast.Constant) and isinstance(n.value, float | int) for n in ast.walk(node))
+    numbers = _numbers(node)
     if numbers > NUMBERS:
         yield f"{numbers} numbers in a literal carry data"
+
+
+def _numbers(node: ast.AST) -> int:
+    return sum(isinstance(n, ast.Constant) and isinstance(n.value, float | int) for n in ast.walk(node))
+
+
+def _is_dunder(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
 
 
 def _ending(node: ast.Raise | ast.ExceptHandler) -> Iterator[str]:

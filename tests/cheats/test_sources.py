@@ -74,6 +74,38 @@ SEEN = {  # what it does: (source, what the source lint says)
     "keeps state in a class": (source(top="class Kept:\n    seen = []"), "all its objects share"),
     "finds the model": (source(top="import gc"), "imports gc"),
     "makes code": (source(build='exec("pass")'), "exec makes code"),
+    "knows a task by a name for its length": (source(build="n = run.steps\n    double = n == 500"), "n == 500 tells"),
+    "knows a task by a constant": (source(top="WIDTH = 128", step="if w.shape[0] == WIDTH: w.zero_()"), "WIDTH tells"),
+    "knows a task by an attribute": (
+        source(
+            top="class Kept:\n    def __init__(self, run): self.n = run.steps\n    def f(self): return self.n == 500"
+        ),
+        "self.n == 500 tells",
+    ),
+    "knows a task by a case": (
+        source(top="def f(w):\n    match w.shape[0]:\n        case 128: return 2"),
+        "case 128 tells",
+    ),
+    "knows a task by a side among several": (
+        source(top="def f(w):\n    rows, columns = w.shape\n    return columns in (128, 384)"),
+        "columns in (128, 384)",
+    ),
+    "carries weights in many lists": (
+        source(top="\n".join(f"A{i} = {[0.5] * 120}" for i in range(20))),
+        "numbers carry data, expected at most 400",
+    ),
+    "carries weights in its docstring": (
+        source(top='"""0.5 0.25"""\nX = [float(v) for v in __doc__.split()]'),
+        "__doc__ reaches the interpreter",
+    ),
+    "reads a docstring by name": (source(build="getattr(roles, '__doc__')"), "names what reaches the interpreter"),
+    "reads a docstring by a format": (source(build="'{0.__doc__}'.format(roles)"), "names what reaches"),
+    "reads a docstring by a pattern": (
+        source(top="def f(x):\n    match x:\n        case int(__doc__=d): return d"),
+        "another's private part",
+    ),
+    "reads a file by its loader": (source(build="__loader__.get_data('/etc/passwd')"), "__loader__ reaches"),
+    "moves the learning rate by an operator": (source(top="import operator"), "imports operator"),
     "is far too long": (source(top="# " + "x" * 50_000), "bytes, expected at most"),
 }
 
