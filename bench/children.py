@@ -103,14 +103,29 @@ class AfterTraining(Spec):
     seconds: float  # to round and to measure
     made: str  # UTC, ISO 8601
 
+    @property
+    def fallen_back(self) -> str | None:
+        """How many layers GPTQ rounded to nearest instead, in words; None where there are none."""
+        count = self.gptq.fallbacks if self.gptq else 0
+        return f"{count} of {self.quantization.actual.count} layers fell back to rounding to nearest" if count else None
+
+
+class Failed(Spec):
+    """A mode that a finished checkpoint could not be put into: a row with a cause (protocol D)."""
+
+    mode_digest: Digest
+    cause: str
+    machine: Digest  # kind
+    made: str
+
 
 class Rounded(Spec):
     """One mode of weights from the middle of a run."""
 
     mode_digest: Digest
-    loss: Loss
+    loss: Loss  # null too where the mode failed
     degradation: Loss  # nats above the float loss of the same weights
-    layers: int  # that rounded, each in all of its passes
+    layers: int  # that rounded, each in all of its passes; 0 where the mode failed
 
 
 class Crossing(Spec):
@@ -144,6 +159,19 @@ class Quantized(Child):
 
     modes: dict[str, AfterTraining]
     crossings: tuple[Crossing, ...] = ()
+    failed: dict[str, Failed] = Field(default_factory=dict)
+
+    @property
+    def mode_digests(self) -> dict[str, str]:
+        """The digest of every mode that was tried, by name."""
+        tried = {name: one.mode_digest for name, one in self.modes.items()}
+        return tried | {name: one.mode_digest for name, one in self.failed.items()}
+
+    def spoilt(self, names: Sequence[str]) -> list[str]:
+        """Return what went wrong in some modes, in words: those that failed, and layers that fell back."""
+        failed = [f"{name} failed: {one.cause}" for name, one in self.failed.items() if name in names]
+        fallen = {name: one.fallen_back for name, one in self.modes.items() if name in names}
+        return failed + [f"{name}: {told}" for name, told in fallen.items() if told]
 
 
 Some = TypeVar("Some", bound=Child)
@@ -174,10 +202,16 @@ def write_downstream(path: Path, run_id: str, weights: str, mode: str, scores: M
     write_child(path, run_id, weights, {**old, mode: scores})
 
 
-def write_quantized(path: Path, run_id: str, weights: str, mode: str, measured: AfterTraining) -> None:
+def write_quantized(path: Path, run_id: str, weights: str, mode: str, measured: AfterTraining | Failed) -> None:
     """Add a mode to the child record, or put it in the old one's place, in one move."""
-    old = read_quantized(path) if path.exists() else None
-    write_child(path, run_id, weights, {**(old.modes if old else {}), mode: measured}, old.crossings if old else ())
+    modes, failed, crossings = _quantized(path)
+    modes.pop(mode, None)
+    failed.pop(mode, None)
+    if isinstance(measured, Failed):
+        failed[mode] = measured
+    else:
+        modes[mode] = measured
+    write_child(path, run_id, weights, modes, crossings, failed)
 
 
 def write_crossing(path: Path, run_id: str, weights: str, crossing: Crossing) -> None:
@@ -185,13 +219,20 @@ def write_crossing(path: Path, run_id: str, weights: str, crossing: Crossing) ->
 
     Modes that were measured before on the same weights stay; those of other weights (made again elsewhere) go.
     """
-    old = read_quantized(path) if path.exists() else None
-    there = {other.threshold: other for other in (old.crossings if old else ())}
+    modes, failed, old = _quantized(path)
+    there = {other.threshold: other for other in old}
     before = there.get(crossing.threshold)
     if before is not None and before.weights == crossing.weights:
         crossing = crossing.model_copy(update={"modes": {**before.modes, **crossing.modes}})
     crossings = sorted({**there, crossing.threshold: crossing}.values(), key=lambda one: -one.threshold)
-    write_child(path, run_id, weights, old.modes if old else {}, crossings)
+    write_child(path, run_id, weights, modes, crossings, failed)
+
+
+def _quantized(path: Path) -> tuple[dict[str, AfterTraining], dict[str, Failed], tuple[Crossing, ...]]:
+    if not path.exists():
+        return {}, {}, ()
+    old = read_quantized(path)
+    return dict(old.modes), dict(old.failed), old.crossings
 
 
 def put_alike(one: ModeScores, other: ModeScores) -> bool:
@@ -201,7 +242,12 @@ def put_alike(one: ModeScores, other: ModeScores) -> bool:
 
 
 def write_child(
-    path: Path, run_id: str, weights: str, found: Mapping[str, Spec], crossings: Sequence[Crossing] = ()
+    path: Path,
+    run_id: str,
+    weights: str,
+    found: Mapping[str, Spec],
+    crossings: Sequence[Crossing] = (),
+    failed: Mapping[str, Failed] | None = None,
 ) -> None:
     modes = {name: own.model_dump(mode="json") for name, own in sorted(found.items())}
     large = {name: len(_text(own)) for name, own in modes.items() if len(_text(own)) > MODE_BYTES}
@@ -209,6 +255,8 @@ def write_child(
     facts = {"schema": SCHEMA, "run_id": run_id, "weights": weights, "modes": modes}
     if crossings:
         facts["crossings"] = [crossing.model_dump(mode="json") for crossing in crossings]
+    if failed:
+        facts["failed"] = {name: own.model_dump(mode="json") for name, own in sorted(failed.items())}
     write_atomically(path, _text(seal(facts)))
 
 

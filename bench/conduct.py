@@ -9,6 +9,7 @@ from typing import Protocol, cast
 
 from filelock import FileLock, Timeout
 
+from bench.children import quantized_path, read_quantized
 from bench.entry import Entry, Value
 from bench.errors import BenchError
 from bench.evaluate.finished import forget_all, uncrossed, unmeasured
@@ -43,6 +44,7 @@ class Stand:
     best: float | None = None
     last: str = ""
     failures: list[str] = field(default_factory=list)
+    spoilt: list[str] = field(default_factory=list)  # modes that failed on a checkpoint, or in some of its layers
 
 
 class Conductor:
@@ -181,6 +183,9 @@ class Conductor:
         for place, path in self.engine.map(complete, jobs):
             record = read_record(path)
             self._ran(jobs[place], record.outcome, record.score_loss)
+            child = quantized_path(path)
+            spoilt = read_quantized(child).spoilt(jobs[place].after) if child.exists() else []
+            self.stand.spoilt += [f"{jobs[place]}: {line}" for line in spoilt]
 
     def _to_measure(self) -> Iterator[Job]:
         """Yield a job for each finished float run that lacks a mode; the weights of the others are needed no more."""

@@ -65,6 +65,8 @@ class Mode(Spec):
             raise ValueError("nothing is rounded: a table [weights] or [activations] is missing")
         if (self.average_bits is not None, self.candidate_bits is not None) != (hawq, hawq):
             raise ValueError("average_bits and candidate_bits go with hawq, and with nothing else")
+        if self.candidate_bits is not None and self.average_bits is not None:
+            self._check_candidates(self.candidate_bits, self.average_bits)
         if self.weights and (self.weights.bits is None) != hawq:
             raise ValueError("weights.bits is needed, except by hawq, which chooses them")
         if self.activations and self.activations.bits is None:
@@ -72,6 +74,12 @@ class Mode(Spec):
         if any(side.grid == "e4m3" for side in (self.weights, self.activations) if side):
             self._check_e4m3()
         return self
+
+    def _check_candidates(self, candidates: tuple[int, ...], average: float) -> None:
+        if not candidates or len(set(candidates)) < len(candidates):
+            raise ValueError(f"candidate_bits must be different widths, one at least, got {list(candidates)}")
+        if average < min(candidates):
+            raise ValueError(f"average_bits {average:g} is below the least of candidate_bits, {min(candidates)}")
 
     def _check_e4m3(self) -> None:
         """e4m3 has 8 bits, no clip below its largest value to trust, and no other widths to choose from."""

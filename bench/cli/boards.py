@@ -21,20 +21,24 @@ if TYPE_CHECKING:
 def score(
     task: TaskPath,
     records: Records = None,
-    mode: Annotated[str, typer.Option(help="a mode")] = "bf16",
+    mode: Annotated[str | None, typer.Option(help="a mode of training; bf16 by default")] = None,
     track: Annotated[str | None, typer.Option(help="tuned, transfer or declared; the first that has records")] = None,
     modes: Annotated[bool, typer.Option("--modes", help="entries by modes instead: what rounding costs them")] = False,
     output: Annotated[Format, typer.Option("--format", help="of the tables")] = Format.plain,
     leaderboard: Annotated[Path, typer.Option(help="folder of plans and ledgers")] = PUBLISHED,
 ) -> None:
     """Print speedups at equal loss, with intervals; exit 1 where a placebo differs from its twin."""
+    from bench.errors import BenchError
     from bench.index import load_index
     from bench.ledger import read_studies
+    from bench.mode import FLOAT
     from bench.score.cells import best_track
     from bench.score.table import render
     from bench.score.told import told_board
     from bench.timings import read_timings
 
+    if modes and mode is not None:
+        raise BenchError(f"--modes shows all modes, and --mode {mode} asks for one", "leave one of the two out")
     definition = read_task(task)
     rows = load_index(records or [leaderboard / "records"], RUNS / "index")
     track = track or best_track(rows, definition.digest)
@@ -43,7 +47,7 @@ def score(
         _print_modes(rows, definition, track, studies, output)
         return
     timings = read_timings(leaderboard, task.stem, definition.digest)
-    board, searches = told_board(rows, definition, mode, track, studies, _read, timings)
+    board, searches = told_board(rows, definition, mode or FLOAT, track, studies, _read, timings)
     print(render(board, definition, output.value, searches), end="")
     if board.failing:
         for why in board.failing:

@@ -1,5 +1,7 @@
 """The verb that puts downstream tasks to a record's model."""
 
+import csv
+import io
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -90,10 +92,10 @@ def _render(scores: "ModeScores", title: str, mode: str, format: str) -> str:
 
     if format == "json":
         return scores.model_dump_json()
+    if format == "csv":
+        return _csv(scores, mode)
     head = ["task", "score", "value", "stderr", "chance", "bits per byte", "documents", "split"]
     lines = [line for name, found in sorted(scores.tasks.items()) for line in _lines(name, found)]
-    if format == "csv":
-        return "\n".join(",".join(line) for line in [head, *lines])
     align = ["left", "left", *["right"] * 5, "left"]
     table = tabulate(lines, head, tablefmt=format, disable_numparse=True, colalign=align)
     text = scores.text_bits_per_byte
@@ -108,6 +110,24 @@ def _render(scores: "ModeScores", title: str, mode: str, format: str) -> str:
         "at: no further from chance than two standard errors" if any("at " in line[4] for line in lines) else "",
     ]  # fmt: skip
     return "\n".join([table, *filter(None, notes)])
+
+
+FIELDS = (
+    "mode", "task", "score", "value", "stderr", "chance", "bits_per_byte", "documents", "split", "source",
+)  # fmt: skip
+
+
+def _csv(scores: "ModeScores", mode: str) -> str:
+    """Return a line for each of lm-eval's figures, in full precision, empty where there is none."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(FIELDS)
+    for name, found in sorted(scores.tasks.items()):
+        for metric, score in sorted(found.scores.items()):
+            chance = found.chance if metric.startswith("acc") else None
+            writer.writerow([mode, name, metric, score.value, score.stderr, chance, found.bits_per_byte,
+                             found.documents, found.split, found.source])  # fmt: skip
+    return text.getvalue().rstrip("\n")
 
 
 def _lines(name: str, found: "TaskScores") -> list[list[str]]:

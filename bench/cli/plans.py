@@ -182,6 +182,8 @@ def carry_out(
                 conductor: Conductor = Conductor(mine, definition, paths, engine, report)
                 getattr(conductor, what)()
                 done, failed = done + conductor.stand.done, failed + len(conductor.stand.failures)
+                for line in conductor.stand.spoilt:
+                    err.print(line, markup=False, highlight=False, soft_wrap=True)
     except OutOfTime:
         err.print(f"{minutes:g} minutes are over: the same command goes on from here")
         raise typer.Exit(PeerLost.status) from None

@@ -1,7 +1,9 @@
 """The verb that puts a record's weights into the modes of a finished checkpoint."""
 
+import csv
+import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,7 +40,7 @@ def quantize(
         how = found.outcome if found.outcome != "finished" else f"trained in {found.inputs.mode}"
         raise BenchError(f"{record}: these modes act on finished runs in float, and this one {how}")
 
-    from bench.children import quantized_path, read_quantized
+    from bench.children import AfterTraining, quantized_path, read_quantized
     from bench.evaluate.finished import measure_finished, missing_weights, uncrossed
 
     if replay and missing_weights(record, definition, wanted, weights, again):
@@ -46,44 +48,78 @@ def quantize(
 
         make_again(record, tasks, baselines, keep_weights=weights)
     for name, measured in measure_finished(record, definition, wanted, weights, data_folder(), again):
-        err.print(f"{name}: {measured.seconds:.1f} s", markup=False, highlight=False)
+        took = f"{measured.seconds:.1f} s" if isinstance(measured, AfterTraining) else "failed"
+        err.print(f"{name}: {took}", markup=False, highlight=False)
     if lost := uncrossed(record, definition, wanted):
         losses = ", ".join(f"{loss:g}" for loss in lost)
         lacking = f"not measured at the common losses {losses}: their weights are not here, --replay makes them"
         err.print(lacking, markup=False, highlight=False, soft_wrap=True)
     path = quantized_path(record)
+    child = read_quantized(path)
     title = f"{found.task} {found.entry} {rung_name(found.inputs.budget)} seed {found.inputs.seed}"
-    print(_render(read_quantized(path), wanted, title, output.value))
+    print(_render(child, wanted, title, output.value), end="")
     err.print(f"{path}", markup=False, highlight=False, soft_wrap=True)
+    if failed := [f"{name}: {child.failed[name].cause}" for name in wanted if name in child.failed]:
+        raise BenchError(f"could not be measured: {'; '.join(failed)}", "the other modes stand beside the record")
+
+
+COLUMNS = ("mode", "loss", "degradation", "perplexity", "layers", "weights", "activations", "notes")
+FIELDS = (
+    "mode", "loss", "degradation", "perplexity", "layers",
+    "weights_bits", "weights_least_levels", "weights_levels", "weights_clipped",
+    "activations_bits", "activations_least_levels", "activations_levels", "activations_clipped",
+    "gptq_fallbacks", "hawq_average_bits", "cause",
+)  # fmt: skip
 
 
 def _render(child: "Quantized", names: list[str], title: str, format: str) -> str:
-    """Return a line for each mode, most harmful last; as JSON or CSV the table alone."""
+    """Return a line for each mode, most harmful last; as JSON or CSV the table alone, in full precision."""
     from tabulate import tabulate
 
     if format == "json":
-        return child.model_dump_json(by_alias=True)
-    shown = {name: child.modes[name] for name in names}
+        return child.model_dump_json(by_alias=True) + "\n"
+    shown = {name: child.modes[name] for name in names if name in child.modes}
     order = sorted(shown, key=lambda name: (shown[name].degradation is None, shown[name].degradation or 0.0, name))
-    head = ["mode", "loss", "degradation", "perplexity", "layers", "weights", "activations", "notes"]
-    lines = [_line(name, shown[name]) for name in order]
+    lost = [name for name in names if name in child.failed]
     if format == "csv":
-        return "\n".join(",".join(line) for line in [head, *lines])
+        text = io.StringIO()
+        writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(_facts(name, shown[name]) for name in order)
+        writer.writerows({"mode": name, "cause": child.failed[name].cause} for name in lost)
+        return text.getvalue()
     align = ["left", *["right"] * 4, "left", "left", "left"]
-    table = tabulate(lines, head, tablefmt=format, disable_numparse=True, colalign=align)
+    lines = [_line(name, shown[name]) for name in order]
+    lines += [[name, *[""] * 6, f"failed: {child.failed[name].cause}"] for name in lost]
+    table = tabulate(lines, COLUMNS, tablefmt=format, disable_numparse=True, colalign=align)
     floats = {_figure(found.quantization.float_score_loss, 4) for found in shown.values()}
     notes = [
         title,
         f"nats a token on the scoring half, degradation against the same weights in float ({', '.join(floats)})",
         "weights, activations: bits (a mean where they are chosen), distinct levels in a row, share clipped",
     ]
-    return "\n".join([table, *notes])
+    return "\n".join([table, *notes]) + "\n"
+
+
+def _facts(name: str, found: "AfterTraining") -> dict[str, Any]:
+    """Return a line of the CSV: one figure a column, empty where there is none."""
+    facts = {
+        "mode": name, "loss": found.loss, "degradation": found.degradation, "perplexity": found.perplexity,
+        "layers": found.quantization.actual.count, "gptq_fallbacks": found.gptq and found.gptq.fallbacks,
+        "hawq_average_bits": found.hawq and found.hawq.average,
+    }  # fmt: skip
+    for side, one in (("weights", found.quantization.weights), ("activations", found.quantization.activations)):
+        if one is not None:
+            few, most = one.levels
+            columns = {"bits": one.bits, "least_levels": few, "levels": most, "clipped": one.clipped}
+            facts |= {f"{side}_{fact}": value for fact, value in columns.items()}
+    return facts
 
 
 def _line(name: str, found: "AfterTraining") -> list[str]:
     proof, average, notes = found.quantization, found.hawq.average if found.hawq else None, []
-    if found.gptq and found.gptq.fallbacks:
-        notes.append(f"{found.gptq.fallbacks} layers to nearest instead")
+    if found.fallen_back:
+        notes.append(found.fallen_back)
     if found.gptq and len(found.gptq.dampings) > 1:
         notes.append("damping " + " ".join(f"{share}: {count}" for share, count in found.gptq.dampings.items()))
     if found.hawq:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from bench.children import AfterTraining, Tails
+from bench.children import AfterTraining, Failed, Tails
 from bench.diagnose.layers import significant
 from bench.diagnose.quantization import diagnose
 from bench.diagnosis import ByPart, Diagnosed
@@ -20,7 +20,7 @@ from bench.errors import BenchError
 from bench.evaluate.loss import evaluate
 from bench.mode import read_mode
 from bench.model import sequence_losses
-from bench.quantize.after import Applied, apply, needs_calibration
+from bench.quantize.after import Applied, apply, check, needs_calibration
 from bench.quantize.calibration import Calibration
 from bench.quantize.linear import reset_counts
 from bench.quantize.proof import layer_facts, rounding_facts, why_inert
@@ -33,10 +33,11 @@ DIAGNOSED_TOKENS = 2048  # or one sequence where that is more
 def measure_modes(
     load: Callable[[], PreTrainedModel], names: Sequence[str], calibration: Calibration | None, score_NS: np.ndarray,
     batch: int, machine: str,
-) -> Iterator[tuple[str, AfterTraining, Diagnosed]]:  # fmt: skip
+) -> Iterator[tuple[str, AfterTraining, Diagnosed] | tuple[str, Failed, None]]:  # fmt: skip
     """Yield each mode's measurements; load gives the float model again for every mode, since rounding uses it up.
 
-    score_NS is the scoring half, batch its sequences in a forward pass, machine the digest of this kind of machine.
+    score_NS is the scoring half, batch its sequences in a forward pass, machine the digest of this kind of machine. A
+    mode that refuses the model ends as failed, with the cause, and the next is measured.
     """
     float_loss, model = None, None
     for place, name in enumerate(names):
@@ -44,14 +45,23 @@ def measure_modes(
         if place == 0:
             float_loss = scored(model, score_NS, batch)
         start = time.perf_counter()
-        facts, diagnosed = measure_mode(model, name, calibration, score_NS, batch, float_loss)
-        own = {
-            "machine": machine,
-            "seconds": round(time.perf_counter() - start, 3),
-            "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        }
+        try:
+            facts, diagnosed = measure_mode(model, name, calibration, score_NS, batch, float_loss)
+        except BenchError as error:
+            model = None
+            yield name, failed_mode(name, error, machine), None
+            continue
+        own = {"machine": machine, "seconds": round(time.perf_counter() - start, 3), "made": _now()}
         model = None  # before the next is loaded: one resident copy
         yield name, validate({**facts, **own}, AfterTraining, f"mode {name}"), diagnosed
+
+
+def failed_mode(name: str, error: BenchError, machine: str) -> Failed:
+    return Failed(mode_digest=read_mode(name).digest, cause=error.what, machine=machine, made=_now())
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def measure_mode(
@@ -63,6 +73,7 @@ def measure_mode(
     The diagnosis looks at the first tokens, and has a copy of the float weights wait on the CPU.
     """
     mode = read_mode(name, "after")
+    check(model, mode)
     first = torch.from_numpy(score_NS[: max(1, DIAGNOSED_TOKENS // (score_NS.shape[1] - 1))]).to(model.device)
     done: list[Applied] = []
     diagnosis = diagnose(model, mode, [first], lambda: done.append(apply(model, mode, calibration)))

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from bench.children import (
     AfterTraining,
     Crossing,
+    Failed,
     Rounded,
     quantized_path,
     read_quantized,
@@ -23,7 +24,8 @@ from bench.children import (
 from bench.data.sequences import Sequences
 from bench.data.tokens import prepare
 from bench.diagnosis import diagnosis_path, write_diagnosis
-from bench.evaluate.after import difference, measure_modes, proved_loss, scored
+from bench.errors import BenchError
+from bench.evaluate.after import difference, failed_mode, measure_modes, proved_loss, scored
 from bench.evaluate.crossings import crossings, name_of
 from bench.evaluate.weights import forget, kept, read_model, restored
 from bench.machine import machine_facts, make_deterministic
@@ -36,9 +38,12 @@ from bench.task import Task
 
 
 def unmeasured(path: Path, names: Sequence[str]) -> list[str]:
-    """Return the modes that a record's child record has not, or has from other code than there is now."""
+    """Return the modes that a record's child record has not, or has from other code than there is now.
+
+    One that failed is there: the same weights would fail in it again.
+    """
     child = quantized_path(path)
-    there = {name: found.mode_digest for name, found in read_quantized(child).modes.items()} if child.exists() else {}
+    there = read_quantized(child).mode_digests if child.exists() else {}
     return [name for name in names if there.get(name) != read_mode(name, "after").digest]
 
 
@@ -68,13 +73,20 @@ def missing_weights(path: Path, task: Task, names: Sequence[str], weights: Path,
 
 def measure_finished(
     path: Path, task: Task, names: Sequence[str], weights: Path, data: Path, again: bool = False
-) -> Iterator[tuple[str, AfterTraining]]:
+) -> Iterator[tuple[str, AfterTraining | Failed]]:
     """Measure what is left of the modes, write each as soon as it is there, and yield those of the end of the run.
 
-    A kill loses the mode under way alone. again: the modes that are there are measured anew. Common losses whose
-    weights were not kept are left as they are (uncrossed says which).
+    A kill loses the mode under way alone, and one that fails is written with its cause while the others go on. again:
+    the modes that are there are measured anew. Common losses whose weights were not kept are left as they are
+    (uncrossed says which).
     """
-    record, left, passed = read_record(path), unmeasured(path, names), uncrossed(path, task, names)
+    record = read_record(path)
+    if record.inputs.task_digest != task.digest:
+        raise BenchError(
+            f"{path}: was made on another version of the task {record.task}",
+            "check out the version of the task that it names, or make the run again",
+        )
+    left, passed = unmeasured(path, names), uncrossed(path, task, names)
     left = list(names) if again else left
     if not left and not passed:
         return
@@ -84,20 +96,28 @@ def measure_finished(
     tokens = prepare(task.data, task.model.vocabulary, data)
     score = Sequences(tokens["score"], task.training.context)
     score_NS, batch = score.in_order(0, len(score)), task.evaluation.batch_sequences
+    digest, child = record.weights.evaluated or "", quantized_path(path)
     calibration: Calibration | None = None
-    if any(needs_calibration(read_mode(name)) for name in left):
-        calibration = calibration_of(Sequences(tokens["train"], task.training.context))
-    digest = record.weights.evaluated or ""
+    calibrated = [name for name in left if needs_calibration(read_mode(name))]
+    try:
+        calibration = calibration_of(Sequences(tokens["train"], task.training.context)) if calibrated else None
+    except BenchError as error:
+        left = [name for name in left if name not in calibrated]
+        for name in calibrated:
+            failed = failed_mode(name, error, machine)
+            write_quantized(child, record.run_id, digest, name, failed)
+            yield name, failed
     load = partial(_on, device, record, task, weights, path)
     for name, measured, diagnosed in measure_modes(load, left, calibration, score_NS, batch, machine):
-        write_diagnosis(diagnosis_path(path), record.run_id, digest, name, diagnosed)
-        write_quantized(quantized_path(path), record.run_id, digest, name, measured)
+        if diagnosed is not None:
+            write_diagnosis(diagnosis_path(path), record.run_id, digest, name, diagnosed)
+        write_quantized(child, record.run_id, digest, name, measured)
         yield name, measured
     for loss, point in passed.items():
         if not kept(weights, name_of(record.run_id, loss)):
             continue
         crossing = _at_common_loss(loss, point, record, task, _nearest(names), weights, device, score_NS)
-        write_crossing(quantized_path(path), record.run_id, digest, crossing)
+        write_crossing(child, record.run_id, digest, crossing)
 
 
 def _on(device: torch.device, record: Record, task: Task, weights: Path, path: Path) -> PreTrainedModel:
@@ -116,12 +136,13 @@ def _at_common_loss(
     for name in names:
         model = read_model(folder, task.model.attention).to(device)
         mode = read_mode(name, "after")
-        rounded, proof = proved_loss(model, name, apply(model, mode, None), score_NS, batch, float_loss)
+        try:
+            rounded, proof = proved_loss(model, name, apply(model, mode, None), score_NS, batch, float_loss)
+            layers = proof["actual"]["count"]
+        except BenchError:  # its cause stands with the end of the run, where it fails alike
+            rounded, layers = None, 0
         modes[name] = Rounded(
-            mode_digest=mode.digest,
-            loss=rounded,
-            degradation=difference(rounded, float_loss),
-            layers=proof["actual"]["count"],
+            mode_digest=mode.digest, loss=rounded, degradation=difference(rounded, float_loss), layers=layers
         )
     assert point.loss is not None
     return Crossing(

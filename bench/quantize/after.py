@@ -14,7 +14,7 @@ from bench.mode import Mode
 from bench.quantize import gptq, hawq
 from bench.quantize.arithmetic import grouped, largest_level
 from bench.quantize.calibration import Calibration
-from bench.quantize.linear import QuantLinear, convert, quantized, reset_counts
+from bench.quantize.linear import QuantLinear, convert, expected, quantized, reset_counts
 from bench.quantize.proof import LEVEL_ROWS, most_levels
 
 
@@ -29,6 +29,13 @@ class Applied:
 
 def needs_calibration(mode: Mode) -> bool:
     return mode.algorithm in ("gptq", "hawq")
+
+
+def check(model: PreTrainedModel, mode: Mode) -> None:
+    """Refuse a mode that the width of a layer does not fit, before anything costly is done."""
+    least = min(mode.candidate_bits) if mode.candidate_bits else None
+    for name in expected(model):
+        QuantLinear(model.get_submodule(name), mode, name, least)
 
 
 def apply(model: PreTrainedModel, mode: Mode, calibration: Calibration | None) -> Applied:

@@ -42,8 +42,7 @@ def calibration_of(text: Sequences) -> Calibration:
     """Return the calibration set of a task; a training text that is too short for it is refused."""
     if len(text) < SEQUENCES:
         raise BenchError(
-            f"{text.tokens.folder}: a training text of {len(text)} sequences is too short to calibrate on: "
-            f"{SEQUENCES} are needed",
+            f"a training text of {len(text)} sequences is too short to calibrate on: {SEQUENCES} are needed",
             "name more documents in the task, or use a mode that rounds to nearest",
         )
     return Calibration(text.in_order(0, SEQUENCES))

@@ -1,5 +1,7 @@
 """bench downstream: from a record to a table and a child record, and every way in which it cannot be done."""
 
+import csv
+import io
 import json
 import re
 import sys
@@ -8,7 +10,8 @@ import pytest
 from small import ADAMW, ROOT, make, places_in, write_task
 
 from bench.assemble import Request
-from bench.children import downstream_path, read_downstream
+from bench.children import ModeScores, downstream_path, read_downstream
+from bench.cli.downstream import _render as render
 from bench.cli.main import main
 from bench.entry import Entry
 from bench.errors import BenchError
@@ -184,3 +187,16 @@ def test_the_real_sets_are_read_whole(mirror):
         found = ask(harness, asked, 1, lambda *_: None)
         assert found.documents == len(asked.parts) and found.source == "mirror"
     assert sizes == {"lambada_openai": 5153, "piqa": 1838, "arc_easy": 570, "winogrande": 1267, "blimp": 67_000}
+
+
+def test_a_csv_has_a_figure_a_column_and_all_its_digits():
+    task = {"documents": 7, "split": "validation, first half", "source": "mirror", "version": "1.0", "hash": "a" * 64,
+            "scores": {"acc": {"value": 1 / 3, "stderr": 0.1}, "perplexity": {"value": None, "stderr": None}},
+            "chance": 0.25, "bits_per_byte": 1.5, "cut": 0, "pieced": 0}  # fmt: skip
+    facts = {"mode_digest": "b" * 64, "lm_eval": "0.4", "batch": 8, "padding": "right", "context": 64,
+             "dtype": "float32", "autocast": "bfloat16", "machine": "c" * 64, "quantized": 0,
+             "text_bits_per_byte": None, "made": "2026-01-01T00:00:00+00:00", "tasks": {"piqa": task}}  # fmt: skip
+    text = render(ModeScores.model_validate(facts), "a run", "bf16", "csv")
+    first, second = csv.DictReader(io.StringIO(text))
+    assert (float(first["value"]), first["chance"], first["split"]) == (1 / 3, "0.25", "validation, first half")
+    assert (second["value"], second["chance"], second["source"]) == ("", "", "mirror")

@@ -1,6 +1,8 @@
 """The modes of a finished checkpoint: what they do to the weights, on models of both families, and beside a record."""
 
+import csv
 import gc
+import io
 import json
 import math
 import weakref
@@ -13,12 +15,14 @@ from small import ADAMW, make, write_task
 from typer.testing import CliRunner
 
 from bench.battery.tiny import CONTEXT, TINY, batch_at
-from bench.children import MODE_BYTES, AfterTraining, quantized_path, read_quantized, write_quantized
+from bench.children import MODE_BYTES, AfterTraining, Quantized, quantized_path, read_quantized, write_quantized
+from bench.diagnose.quantization import diagnose
 from bench.errors import BenchError
 from bench.evaluate import after
 from bench.evaluate.after import measure_mode, measure_modes, perplexity, scored
+from bench.evaluate.finished import measure_finished, unmeasured
 from bench.lint import lint_paths
-from bench.mode import mode_names, read_mode
+from bench.mode import Mode, Operand, mode_names, read_mode
 from bench.model import build_model
 from bench.quantize.after import apply
 from bench.quantize.arithmetic import quantize
@@ -26,6 +30,8 @@ from bench.quantize.calibration import Calibration
 from bench.quantize.linear import expected, quantized
 from bench.quantize.proof import most_levels
 from bench.record import find_records
+from bench.spec import validate
+from bench.task import read_task
 
 AFTER = [name for name in mode_names() if read_mode(name).kind == "after"]
 GPT2 = TINY.model_copy(update={"family": "gpt2"})
@@ -212,11 +218,62 @@ def test_what_cannot_be_done_is_one_line(made, arguments, said):
     assert said in str(call(made, *arguments).exception)
 
 
-def test_a_calibration_text_that_is_too_short_is_one_line(tmp_path):
+def test_a_calibration_text_that_is_too_short_fails_the_modes_that_need_it_and_no_others(tmp_path):
     task = write_task(tmp_path, train_documents="12", context="64")
     made = tmp_path, make(task, ADAMW, tmp_path)
-    assert "too short to calibrate on: 128 are needed" in str(call(made, "ptq-w4-gptq", "--replay").exception)
-    assert call(made, "ptq-w4").exit_code == 0
+    said = call(made, "ptq-w4-gptq", "ptq-mixed-3", "ptq-w4", "--replay", "--format", "csv")
+    assert "could not be measured: ptq-w4-gptq: a training text of" in str(said.exception)
+    assert "too short to calibrate on: 128 are needed" in str(said.exception)
+    child = read_quantized(quantized_path(made[1]))
+    assert set(child.modes) == {"ptq-w4"} and set(child.failed) == {"ptq-w4-gptq", "ptq-mixed-3"}
+    lines = list(csv.DictReader(io.StringIO(said.stdout)))
+    assert [line["mode"] for line in lines] == ["ptq-w4", "ptq-w4-gptq", "ptq-mixed-3"]
+    assert all(None not in line for line in lines) and float(lines[0]["loss"]) == child.modes["ptq-w4"].loss
+    assert lines[1]["cause"] == child.failed["ptq-w4-gptq"].cause and str(tmp_path) not in lines[1]["cause"]
+    assert unmeasured(made[1], ["ptq-w4-gptq", "ptq-w4"]) == []
+    definition = read_task(task)
+    other = definition.model_copy(update={"version": definition.version + 1})
+    with pytest.raises(BenchError, match="another version of the task"):
+        list(measure_finished(made[1], other, ["ptq-w4"], tmp_path / "weights", tmp_path / "data"))
+
+
+def test_a_mode_that_refuses_the_model_fails_and_the_next_is_measured(monkeypatch):
+    groups = read_mode("ptq-w4").model_copy(update={"weights": Operand(bits=4, grid="absmax", over=24)})
+    monkeypatch.setattr(after, "read_mode", lambda name, kind=None: groups if name == "ptq-w4" else read_mode(name))
+    diagnosed = []
+
+    def watched(model, mode, *rest):
+        diagnosed.append(mode)
+        return diagnose(model, mode, *rest)
+
+    monkeypatch.setattr(after, "diagnose", watched)
+    first, second = measure_modes(lambda: model_of(TINY), ["ptq-w4", "ptq-w3"], None, SCORE, 8, "a" * 64)
+    assert "groups of 24 do not divide its width" in first[1].cause and first[1].mode_digest == groups.digest
+    assert second[0] == "ptq-w3" and second[1].loss and diagnosed == [read_mode("ptq-w3")]  # refused before it
+
+
+def test_layers_that_fell_back_are_said():
+    ((_, found, _),) = measure_modes(lambda: model_of(TINY), ["ptq-w4-gptq"], CALIBRATION, SCORE, 8, "a" * 64)
+    count = found.quantization.actual.count
+    assert found.fallen_back is None
+    fallen = found.model_copy(update={"gptq": found.gptq.model_copy(update={"fallbacks": 3})})
+    told = f"3 of {count} layers fell back to rounding to nearest"
+    facts = {"schema": 1, "run_id": "b" * 64, "weights": "c" * 64, "digest": "d" * 64, "modes": {"ptq-w4-gptq": fallen}}
+    assert Quantized.model_validate(facts).spoilt(["ptq-w4-gptq"]) == [f"ptq-w4-gptq: {told}"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"candidate_bits": []}, "candidate_bits must be different widths"),
+        ({"candidate_bits": [4, 4]}, "candidate_bits must be different widths"),
+        ({"candidate_bits": [4, 8], "average_bits": 3.0}, "average_bits 3 is below the least of candidate_bits, 4"),
+    ],
+)
+def test_a_mixed_mode_that_cannot_be_is_refused_where_its_file_is_read(changed, said):
+    table = {**read_mode("ptq-mixed-4").model_dump(mode="json", exclude_none=True), **changed}
+    with pytest.raises(BenchError, match=said):
+        validate(table, Mode, "mixed")
 
 
 def test_a_mode_takes_at_most_four_kilobytes_whatever_the_model(tmp_path, made):
