@@ -42,7 +42,7 @@ class Adafactor(Elementwise):
         torch._foreach_clamp_min_(rates, EPS2)
         decay(weights, group)
         for w, g, rate in zip(weights, gradients, rates, strict=True):
-            squares = (g * g).add_(EPS1)
+            squares = g * g
             scales = self._matrix(w, squares, newest) if w.ndim == 2 else self._line(w, squares, newest)
             w.addcmul_(g, scales.mul_(rate), value=-relative)
 
@@ -50,14 +50,14 @@ class Adafactor(Elementwise):
         """Return what a gradient (m, n) is multiplied by, in the memory of its squares."""
         state = self.state[w]
         for name, means in (("rows", squares.mean(1, keepdim=True)), ("columns", squares.mean(0, keepdim=True))):
-            state.setdefault(name, torch.zeros_like(means)).lerp_(means, newest)
+            state.setdefault(name, torch.zeros_like(means)).lerp_(means.add_(EPS1), newest)
         rows, columns = (state["rows"].mean() / state["rows"]), state["columns"].reciprocal()
         rms = ((squares @ columns.mT) * rows).mean().div_(squares.shape[1]).sqrt_()
         return torch.mul(rows.sqrt_().div_(rms.clamp_(min=1)), columns.sqrt_(), out=squares)
 
     def _line(self, w: Parameter, squares: Tensor, newest: float) -> Tensor:
-        second: Tensor = self.state[w].setdefault("second_moment", torch.zeros_like(squares)).lerp_(squares, newest)
-        scales = second.rsqrt()
+        second: Tensor = self.state[w].setdefault("second_moment", torch.zeros_like(squares))
+        scales = second.lerp_(squares + EPS1, newest).rsqrt()
         return scales.div_((squares * scales * scales).mean().sqrt_().clamp_(min=1))
 
 

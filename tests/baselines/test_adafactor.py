@@ -78,6 +78,25 @@ def test_a_matrix_follows_the_paper_s_algorithm_written_out():
         w = w + step
 
 
+def seen_in_part(shape: tuple[int, ...]) -> torch.Tensor:
+    """A gradient of which most rows, and a column, were never seen: what a rare token's embedding gets."""
+    drawn = torch.randn(shape, generator=torch.Generator().manual_seed(3))
+    drawn[2:] = 0
+    if len(shape) == 2:
+        drawn[:, 0] = 0
+    return drawn
+
+
+@pytest.mark.parametrize("shape", [TALL, LINE], ids=["matrix", "line"])
+def test_rows_without_a_gradient_do_not_shorten_the_others_steps(shape):
+    """RMS(U) is of G alone: with EPS1 in it, a row that was never seen would count as if it had a gradient."""
+    gradients = [[size * seen_in_part(shape)] for size in (0.01, 0.03)]
+    mine = of_entry(ENTRY, VALUES, gradients)
+    torch_s = of_library(lambda w: torch.optim.Adafactor(w, lr=0.01, weight_decay=0.0, eps=(1e-15, 1e-3)), gradients)
+    assert float(mine[0][0].norm()) > 0
+    assert furthest_apart(mine, torch_s) < 1e-5
+
+
 def test_gradients_of_rank_one_make_steps_of_their_signs():
     a, b = torch.arange(1.0, 25.0), torch.arange(-4.0, 4.0) + 0.5
     (moved,) = of_entry(ENTRY, VALUES, [[torch.outer(a, b)]])[0]
