@@ -8,7 +8,9 @@
     batch <- max(batch, needed)                     up to eight times the task's batch; it never shrinks
 
 V is estimated from the gradients of equal groups of the batch: for J of them, V = (batch / J) sum |g_j - mean|^2 /
-(J - 1). The budget is in tokens: larger batches make fewer steps. State: one tensor of a weight's shape, and the batch.
+(J - 1). |mean|^2 holds the mean's own noise, V / batch, as in the paper: so a test asks for at most about 1 / eta^2
+times the batch, and from eta = 1 on for no more than it has. The budget is in tokens: larger batches make fewer steps.
+State: one tensor of a weight's shape, and the batch.
 """
 
 import math
@@ -33,7 +35,7 @@ MOST = 8  # largest batch, over the task's
 class Hyperparameters:
     lr: float  # peak; the first step moves a coordinate by this much, later ones less
     eps: float
-    eta: float  # relative error of a batch's gradient that is let pass
+    eta: float  # standard error of a batch's gradient over its length that is let pass, below 1
     test_frequency: int  # steps
     weight_decay: float  # matrices, embedding and head; gains and biases get none
 

@@ -44,6 +44,14 @@ def test_gaussian_gradients_need_what_their_variance_over_their_mean_says(size):
     assert needed(probe, 0.5) == pytest.approx(4 / 0.25 / longer, rel=0.05)
 
 
+def test_gradients_that_are_all_noise_need_one_over_eta_squared_times_the_batch():
+    """As much as a test can ask for: |mean|^2 is V / batch then, so that eta = 1 asks for the batch that there is."""
+    weights = weights_of([(100, 100)])
+    for eta in (0.5, 1.0):
+        probe = Answers(weights, {"group_gradients": drawn(0.0, 1.0, groups=8, size=2)}, sequences=16)
+        assert needed(probe, eta) == pytest.approx(16 / eta**2, rel=0.05)
+
+
 def test_sequences_that_are_alike_need_no_larger_batch():
     assert needed(Answers(weights_of([(4, 4)]), {"group_gradients": alike}), 0.1) == pytest.approx(0, abs=1e-6)
 
@@ -52,11 +60,11 @@ def test_one_sequence_a_rank_tells_no_variance():
     assert needed(Answers(weights_of([(4, 4)]), {}, sequences=1), 0.1) == 0
 
 
-def test_batches_grow_to_the_limit_never_shrink_and_spend_the_budget():
-    tiny = Tiny(ENTRY, steps=60, values={"eta": 0.3, "test_frequency": 2}).train()
+def test_batches_grow_at_the_declared_values_never_shrink_and_spend_the_budget():
+    tiny = Tiny(ENTRY, steps=60).train()
     sizes = tiny.progress.batches
     assert sizes[0] == BATCH and max(sizes) <= 8 * BATCH and sizes[:-1] == sorted(sizes[:-1])
-    assert max(sizes) > BATCH and not any(size % BATCH for size in sizes)
+    assert max(sizes) > 2 * BATCH and not any(size % BATCH for size in sizes)
     assert sum(sizes) == 60 * BATCH and tiny.progress.tokens == tiny.course.tokens
 
 
