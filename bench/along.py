@@ -53,26 +53,26 @@ class Along:
             self.way = self._first_way(inputs_BT[:1], direction)
         if self.way == "finite differences":
             return self._differences(inputs_BT, direction, reduced)
-        return self._forward_mode(inputs_BT, direction, reduced)
+        return self._forward_mode(self.way, inputs_BT, direction, reduced)
 
     def _first_way(self, inputs_1T: Tensor, direction: Mapping[Parameter, Tensor]) -> Way:
         """Try forward mode on one sequence, with attention as it is and then written out."""
-        for self.way in WAYS:
+        for way in WAYS:
             try:
-                self._forward_mode(inputs_1T, direction, lambda a: a[:, :1, 0])
-            except torch.OutOfMemoryError:
-                raise
-            except (NotImplementedError, RuntimeError):  # as torch says that an operation has no forward mode
+                self._forward_mode(way, inputs_1T, direction, lambda a: a[:, :1, 0])
+            except NotImplementedError:  # as torch says that an operation has no forward mode
                 continue
-            return self.way
+            return way
         return "finite differences"
 
-    def _forward_mode(self, inputs_BT: Tensor, direction: Mapping[Parameter, Tensor], reduced: Reduce) -> Tensor:
+    def _forward_mode(
+        self, way: Way, inputs_BT: Tensor, direction: Mapping[Parameter, Tensor], reduced: Reduce
+    ) -> Tensor:
         def tangent(logits: Tensor) -> Tensor:
             found = forward_ad.unpack_dual(logits).tangent
             return reduced(torch.zeros_like(logits) if found is None else found)
 
-        attention = sdpa_kernel(SDPBackend.MATH) if self.way == "forward mode, math attention" else nullcontext()
+        attention = sdpa_kernel(SDPBackend.MATH) if way == "forward mode, math attention" else nullcontext()
         with attention, forward_ad.dual_level():
             weights = {
                 name: forward_ad.make_dual(w.detach(), direction[w]) if w in direction else w.detach()

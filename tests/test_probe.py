@@ -153,16 +153,36 @@ def test_attention_without_forward_mode_is_written_out_and_the_way_is_told(atten
     assert found.way == way
 
 
-def test_where_nothing_has_forward_mode_differences_are_taken_and_charged_twice(monkeypatch, tiny):
+class Opaque(torch.autograd.Function):
+    """The identity, without a forward-mode rule."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g
+
+
+def test_where_nothing_has_forward_mode_differences_are_taken_and_charged_twice(tiny):
     exact, probe, line = Probe(means_of(tiny), {}), Probe(means_of(tiny), {}), directions(tiny)
     with opened(exact):
         theirs = exact.logits_along(line, lambda a: a.amax(-1) - a.amin(-1))
-    monkeypatch.setattr(along, "WAYS", ())
+    tiny.model.base_model.norm.register_forward_hook(lambda module, inputs, output: Opaque.apply(output))
     with opened(probe):
         mine = probe.logits_along(line, lambda a: a.amax(-1) - a.amin(-1))
     assert probe.told()["way"] == "finite differences"
     assert (mine - theirs).norm() < 1e-3 * theirs.norm()
     assert charged(exact) == {"logits_along": 1 / 3} and charged(probe) == {"logits_along": 2 / 3}
+
+
+def test_a_derivative_that_fails_for_another_reason_says_so_and_no_way_is_taken_for_it(tiny):
+    """A tangent of another shape than its weight's: differences would broadcast it, at twice the charge."""
+    found = Along(tiny.model)
+    with pytest.raises(RuntimeError, match="a different size than that of the original"):
+        found(batch_at(0)[:, :-1].to(DEVICE), {tiny.roles.all[0]: torch.ones((), device=DEVICE)}, lambda a: a)
+    assert found.way is None
 
 
 def test_a_mode_that_rounds_has_no_derivative_along_a_step(tiny):
