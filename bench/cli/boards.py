@@ -8,6 +8,7 @@ import typer
 
 from bench.cli.app import Format, Records, TaskPath, app, err, example
 from bench.places import PUBLISHED, RUNS
+from bench.record import Track
 from bench.task import read_task
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def score(
     task: TaskPath,
     records: Records = None,
     mode: Annotated[str | None, typer.Option(help="a mode of training; bf16 by default")] = None,
-    track: Annotated[str | None, typer.Option(help="tuned, transfer or declared; the first that has records")] = None,
+    track: Annotated[Track | None, typer.Option(help="the first that has records, if none is named")] = None,
     modes: Annotated[bool, typer.Option("--modes", help="entries by modes instead: what rounding costs them")] = False,
     output: Annotated[Format, typer.Option("--format", help="of the tables")] = Format.plain,
     leaderboard: Annotated[Path, typer.Option(help="folder of plans and ledgers")] = PUBLISHED,

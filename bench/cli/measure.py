@@ -111,7 +111,12 @@ def challenge(
     alarms = alarms_of(read_studies(leaderboard, task.stem, definition.digest), chosen, definition.reference)
     places = Places(data_folder(), RUNS / "work", folder)
     for alarm in alarms:
-        entry = entries[alarm.entry.partition(PLACEBO)[0]]
+        name = alarm.entry.partition(PLACEBO)[0]
+        if name not in entries or entries[name].digest != alarm.entry_digest:
+            why = "is not here" if name not in entries else "is of other code than its plan's"
+            raise BenchError(f"{baselines}: {name}, a trial of which beat {definition.reference}, {why}",
+                             "name the folder of the entry as it was planned with --baselines")  # fmt: skip
+        entry = entries[name]
         lent = tuned_of(entries[definition.reference].path, task.stem, definition.reference).at(alarm.rung)
         for seed in range(SEEDS):
             request = Request(task.stem, definition, entry, alarm.values, "bf16", alarm.rung, "declared", seed,

@@ -69,6 +69,8 @@ class Slurm:
         self._running.clear()
 
     def _submit(self, function: Function, jobs: dict[int, Job]) -> dict[int, Any]:
+        if not jobs:  # of a plan that is done: submitit warns of an empty array
+            return {}
         errors = self._submitit.core.utils
         try:
             with self._executor.batch():

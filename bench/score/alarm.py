@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.digest import digest_of
 from bench.entry import Value
 from bench.index import IndexRow
-from bench.ledger import Study, Trial
+from bench.ledger import Study
 from bench.record import Record
 from bench.score.cells import Selection
 from bench.score.statistics import pool
@@ -24,6 +24,7 @@ class Alarm:
     """A trial of the yardstick's own algorithm that did better than the yardstick, by the selecting loss."""
 
     entry: str
+    entry_digest: str
     number: int  # of the trial, in its ledger
     rung: float
     values: dict[str, Value]
@@ -50,11 +51,11 @@ class Verdict:
 
 
 def undertuned(
-    ledgers: Mapping[str, Sequence[Trial]], yardstick: Mapping[float, Sequence[float]], its_values: frozenset[str]
+    studies: Iterable[Study], yardstick: Mapping[float, Sequence[float]], its_values: frozenset[str]
 ) -> list[Alarm]:
     """Return the trials that beat the yardstick by more than two standard errors at the same rung.
 
-    ledgers: of the entries of the yardstick's algorithm, its own among them; yardstick: the selecting losses of its
+    studies: of the entries of the yardstick's algorithm, its own among them; yardstick: the selecting losses of its
     tuned runs, by rung; its_values: digests of its tuned values, whose own trials are no alarm. The noise is the
     yardstick's, pooled over rungs.
     """
@@ -62,30 +63,33 @@ def undertuned(
     if deviation is None:
         return []
     alarms = []
-    for entry, trials in sorted(ledgers.items()):
-        for trial in trials:
+    for study in studies:
+        for trial in study.trials:
             seeds = yardstick.get(trial.rung, ())
             if trial.loss is None or trial.stage in UNJUDGED or not seeds or digest_of(trial.values) in its_values:
                 continue
             mean = math.fsum(seeds) / len(seeds)
             error = deviation * math.sqrt(1 / len(trial.runs) + 1 / len(seeds))
             if mean - trial.loss > ALARM * error:
-                alarms.append(Alarm(entry, trial.number, trial.rung, trial.values, trial.loss, mean, error))
+                whose = study.plan.entry, study.plan.entry_digest
+                alarms.append(Alarm(*whose, trial.number, trial.rung, trial.values, trial.loss, mean, error))
     return alarms
 
 
 def alarms_of(studies: Sequence[Study], chosen: Selection, reference: str) -> list[Alarm]:
-    """Return the lowest trial of each rung and entry of the yardstick's algorithm that beats the yardstick."""
+    """Return the lowest trial of each rung and entry of the yardstick's algorithm that beats the yardstick.
+
+    Controls do what the yardstick may not, as another schedule: their trials say nothing of its tuning.
+    """
     algorithms = {study.plan.entry: study.plan.algorithm for study in studies}
-    family = [study for study in studies if study.plan.algorithm == algorithms.get(reference)]
+    own = [study for study in studies if study.plan.algorithm == algorithms.get(reference)]
+    family = [study for study in own if not study.plan.control or study.plan.entry == reference]
     theirs = _rows_of(chosen, reference)
     losses: dict[float, list[float]] = {}
     for row in theirs:
         if row.select_loss is not None:
             losses.setdefault(row.budget, []).append(row.select_loss)
-    found = undertuned(
-        {study.plan.entry: study.trials for study in family}, losses, frozenset(row.values_digest for row in theirs)
-    )
+    found = undertuned(family, losses, frozenset(row.values_digest for row in theirs))
     lowest = {(alarm.entry, alarm.rung): alarm for alarm in sorted(found, key=lambda alarm: -alarm.loss)}
     return [alarm for _, alarm in sorted(lowest.items())]
 
@@ -110,6 +114,7 @@ def judged(
             row.seed: row.score_loss
             for row in rows
             if (row.entry, row.budget, row.track) == (alarm.entry.partition("@")[0], alarm.rung, "declared")
+            and row.entry_digest == alarm.entry_digest
             and row.task_digest in task
             and row.finished
             and row.score_loss is not None

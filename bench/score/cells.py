@@ -9,6 +9,7 @@ from typing import NoReturn
 from bench.errors import BenchError
 from bench.index import IndexRow
 from bench.mode import read_mode
+from bench.record import Track
 from bench.task import rung_name
 
 MOST_NATS = 1000.0  # no vocabulary's uniform loss is a fiftieth of it
@@ -50,20 +51,22 @@ def select(
     if not any(row.entry == reference for row in pool):
         _refuse_without_reference(same, task, mode, reference, reference_track)
     pool, kinds, left_out = _one_machine_kind(pool, reference)
+    pool, by_hand = _newest_by_hand(pool)
     rows, repeated = _one_row_per_seed(_one_record_per_run(pool))
     cells: Cells = defaultdict(list)
     for row in rows:
         _check_numbers(row)
         cells[row.entry, row.budget].append(row)
     _check_configurations(cells)
-    notes += left_out + repeated + _several_harnesses(rows)
+    notes += left_out + by_hand + repeated + _several_harnesses(rows)
     return Selection(task, reference_track, dict(cells), kinds, tuple(notes))
 
 
-def best_track(records: Iterable[IndexRow], task_digest: str) -> str:
+def best_track(records: Iterable[IndexRow], task_digest: str) -> Track:
     """Return the track to show where none was asked for: tuned if it has records, else transfer, else declared."""
     there = {row.track for row in records if row.task_digest == task_digest}
-    return next((track for track in ("tuned", "transfer") if track in there), "declared")
+    tracks: tuple[Track, ...] = ("tuned", "transfer")
+    return next((track for track in tracks if track in there), "declared")
 
 
 def _many(count: int) -> str:
@@ -94,9 +97,24 @@ def _of_this_mode(rows: list[IndexRow], mode: str) -> tuple[list[IndexRow], list
 
 
 def _reference_track(rows: list[IndexRow], mode: str, track: str, reference: str) -> str:
-    """Return the board's own track where the reference ran in it, else tuned: the transfer track's yardstick."""
-    own = any(row.entry == reference and row.track == track and row.mode == mode for row in rows)
-    return track if own else "tuned"
+    """Return tuned, whatever the board's track, where the reference has a rung of it: D_ref is the tuned yardstick's.
+
+    Values set by hand, a challenge's among them, are no ladder of their own beside it.
+    """
+    tracks = {row.track for row in rows if row.entry == reference and row.mode == mode}
+    return track if track in tracks and "tuned" not in tracks else "tuned"
+
+
+def _newest_by_hand(rows: list[IndexRow]) -> tuple[list[IndexRow], list[str]]:
+    """Keep the newest values of each cell that were set by hand: they are tried one after another, and never ranked."""
+    newest = {(row.entry, row.budget): row for row in sorted(rows, key=lambda row: (row.made, row.run_id))}
+    kept = [
+        row
+        for row in rows
+        if row.track != "declared" or row.values_digest == newest[row.entry, row.budget].values_digest
+    ]
+    older = len(rows) - len(kept)
+    return kept, [f"left out: {_many(older)} of values set by hand before others"] if older else []
 
 
 def _refuse_without_reference(rows: list[IndexRow], task: str, mode: str, reference: str, track: str) -> NoReturn:

@@ -16,7 +16,7 @@ from bench.score.board import Board
 from bench.score.cells import Selection
 from bench.score.cost import Cost
 from bench.score.placebo import twins_of
-from bench.score.search import Search, search_of, spent, sweep_line
+from bench.score.search import Search, search_of, spent
 from bench.task import Task, rung_name
 from bench.timings import Timing
 from bench.trials import State, state_after
@@ -24,6 +24,7 @@ from bench.tuning import BATCH, MODE
 
 Wanted = tuple[str, str, float, int]  # track, mode, rung, seed
 CELLS_SAID = 3  # of those with missing runs
+SEARCHED = frozenset({"sweep", "sobol", "refine", "rung"})  # stages whose trials lead to tuned values in float
 
 INDICATIVE = (
     "step times are those of the runs themselves, not measured against each other: indicative only, and so are the "
@@ -159,6 +160,7 @@ def costs_of(
     hybrids: set[str],
     state_bytes: Mapping[str, float] | None = None,
     timings: Sequence[Timing] = (),
+    track: str = "tuned",
 ) -> dict[str, Cost]:
     """Return what each entry costs beside its tokens: time, memory and trials.
 
@@ -175,8 +177,7 @@ def costs_of(
     plain = step_memory(task, task.training.micro_batch_sequences)
     memory = {name: plain.total - plain.state + size * task.parameters for name, size in (state_bytes or {}).items()}
     ledgers = _ledgers(studies)
-    rest = ledgers.get(reference, [])
-    tuning = {entry: spent(mine + rest * (entry in hybrids)).tokens for entry, mine in ledgers.items()}
+    tuning = {entry: spent(_charged(entry, ledgers, track, reference, hybrids)).tokens for entry in ledgers}
     return {
         entry: Cost(
             seconds_per_token=statistics.median(laps) / task.training.batch_tokens if laps else None,
@@ -185,6 +186,18 @@ def costs_of(
         )
         for entry, laps in seconds.items()
     }
+
+
+def timings_of(
+    timings: Iterable[Timing], mode: str, chosen: Selection, reference: str
+) -> tuple[list[Timing], list[str]]:
+    """Return the mode's timings of the code that the board's rows were made by, and what was left out, in words."""
+    code = {entry: rows[0].entry_digest for (entry, _), rows in chosen.cells.items()}
+    mine = [timing for timing in timings if timing.mode == mode and timing.reference == reference]
+    held = [t for t in mine if (code.get(t.entry), code.get(reference)) == (t.entry_digest, t.reference_digest)]
+    other = sorted({timing.entry for timing in mine if timing not in held and timing.entry in code})
+    said = f"left out: timings of {', '.join(other)}, of other code than the records' or against other code"
+    return held, [said] if other else []
 
 
 def time_notes(costs: Mapping[str, Cost], timings: Sequence[Timing]) -> list[str]:
@@ -197,6 +210,10 @@ def time_notes(costs: Mapping[str, Cost], timings: Sequence[Timing]) -> list[str
     notes = [f"step times were measured against {timings[0].reference}'s, interleaved, on {machines}"]
     if len(kinds) > 1:
         notes.append("timings are of several kinds of machine: their ratios are shown together")
+    peaks = [(timing.entry, *timing.device_peak_bytes) for timing in timings if timing.device_peak_bytes]
+    if peaks:
+        said = ", ".join(f"{entry} {own / base:.2f}" for entry, base, own in peaks)
+        notes.append(f"peak memory of the device over {timings[0].reference}'s, measured with the step times: {said}")
     return notes + ([f"not timed: {', '.join(lacking)}"] if lacking else [])
 
 
@@ -204,16 +221,30 @@ def searches_of(studies: Sequence[Study], board: Board, initial: float, hybrids:
     """Return the search of every entry on the board that has a ledger with trials, the reference's first."""
     ledgers, rungs = _ledgers(studies), {study.plan.entry: study.plan.tuning.rung for study in studies}
     assert board.curve is not None
-    found = []
+    found, unit = [], board.reference.rungs[0].tokens / board.reference.rungs[0].budget
     for entry in [row.entry for row in (board.reference, *board.rows)]:
         mine = ledgers.get(entry, [])
-        losses = [loss for trials in mine for _, loss in sweep_line(trials) if loss is not None]
-        if mine:
-            at = board.curve.tokens_for([min(losses, default=initial)])[0]
-            slope = float(board.curve.slope_at(at)[0])
-            rest = ledgers.get(board.reference.entry, []) if entry in hybrids else ()
-            found.append(search_of(entry, mine, rungs[entry], slope, initial, rest))
+        if mine:  # the ladder is of the scoring half, so its slope is read at the rung's tokens, not at a trial's loss
+            slope = float(board.curve.slope_at([rungs[entry] * unit])[0])
+            charged = _charged(entry, ledgers, board.track, board.reference.entry, hybrids)
+            found.append(search_of(entry, mine, rungs[entry], slope, initial, charged))
     return found
+
+
+def _charged(
+    entry: str, ledgers: Mapping[str, list[Sequence[Trial]]], track: str, reference: str, hybrids: set[str]
+) -> list[Sequence[Trial]]:
+    """Return the trials that an entry's values on a track rest on: its own search, or what was lent by the yardstick's.
+
+    A hybrid's rest has the yardstick's values too. Trials that only show something, at half and twice the batch, are
+    nobody's price; the transfer track's two factors are shown there, and so charged there.
+    """
+    lends = track == "transfer" and entry != reference
+    stages = {"transfer"} if lends else SEARCHED
+    own = [[trial for trial in trials if trial.stage in stages] for trials in ledgers.get(entry, [])]
+    if not lends and entry not in hybrids:
+        return [*own]
+    return [*own, *([trial for trial in trials if trial.stage in SEARCHED] for trials in ledgers.get(reference, []))]
 
 
 def _ledgers(studies: Iterable[Study]) -> dict[str, list[Sequence[Trial]]]:
@@ -227,26 +258,26 @@ def _ledgers(studies: Iterable[Study]) -> dict[str, list[Sequence[Trial]]]:
 
 
 def batch_notes(studies: Iterable[Study], task: Task, reference: str) -> list[str]:
-    """Say how the yardstick ends at half and twice the task's batch, each at the best of its learning rates."""
+    """Say how the yardstick ends at the task's batch, half and twice it, and of how many trials that is the best."""
     notes = []
     for study in studies:
-        best: dict[float, tuple[float, int]] = {}
+        losses: dict[float, list[float]] = {}
         for trial in study.trials if study.plan.entry == reference else ():
             if (
                 trial.loss is not None
                 and trial.stage not in ("transfer", "mode")
                 and trial.rung == study.plan.tuning.rung
             ):
-                factor = float(trial.values.get(BATCH, 1.0))
-                best[factor] = min(best.get(factor, (math.inf, 0)), (trial.loss, len(trial.runs)))
-        if len(best) > 1:
+                losses.setdefault(float(trial.values.get(BATCH, 1.0)), []).append(trial.loss)
+        if len(losses) > 1:
             said = ", ".join(
-                f"{loss:.4f} at {round(task.training.batch_sequences * factor)}"
-                for factor, (loss, _) in sorted(best.items())
+                f"{min(held):.4f} at {round(task.training.batch_sequences * factor)} (the best of {len(held)} trials)"
+                for factor, held in sorted(losses.items())
             )
             notes.append(
-                f"batches, by their sequences: {reference} ends at {said} (selecting loss at "
-                f"{rung_name(study.plan.tuning.rung)}, the best of its learning rates, {best[1.0][1]} seeds)"
+                f"batches, by their sequences: {reference} ends at {said}; selecting loss at "
+                f"{rung_name(study.plan.tuning.rung)}, {len(study.plan.tuning.seeds)} seeds a trial; the other batches "
+                "have the tuned values with learning rates of their own, and the best of more trials is the luckier"
             )
     return notes
 

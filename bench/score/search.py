@@ -55,7 +55,7 @@ class Search:
 
     entry: str
     spent: Spent
-    charged: float  # tokens; for a hybrid with the yardstick's trials, which found the rest's values
+    charged: float  # tokens of the trials that its values on the board's track rest on, the yardstick's where it lends
     after_k: tuple[AfterK, ...]
     tolerance: Extent | None  # octaves of learning rate
     sensitivity: Extent | None  # nats
@@ -173,19 +173,19 @@ def search_of(
     rung: float,
     slope: float,
     initial: float,
-    rest: Sequence[Sequence[Trial]] = (),
+    charged: Sequence[Sequence[Trial]],
 ) -> Search:
     """Return an entry's search: costs over all its plans, the figures from the first with trials.
 
-    slope: dL/dlnD of the reference's ladder at the loss found; initial: the loss before the first step; rest: the
-    yardstick's ledgers, for a hybrid.
+    slope: dL/dlnD of the reference's ladder at the rung; initial: the loss before the first step; charged: the trials
+    that the track's values rest on, a hybrid's with those of the yardstick.
     """
     first = next((ledger for ledger in ledgers if ledger), ())
     line = sweep_line(first)
     return Search(
         entry=entry,
         spent=spent(ledgers),
-        charged=spent([*ledgers, *rest]).tokens,
+        charged=spent(charged).tokens,
         after_k=best_after_k(first, rung),
         tolerance=tolerance(line, slope, initial),
         sensitivity=sensitivity(line, initial),

@@ -33,8 +33,9 @@ def told_board(
     records = [record for record, _ in shown.values()]
     logs = {run_id: log for run_id, (record, log) in shown.items() if record.outcome == "finished"}
     hybrids = evidence.hybrids_of(records)
-    timed = [timing for timing in timings if timing.mode == mode and timing.reference == task.reference]
-    costs = evidence.costs_of(studies, chosen, task, task.reference, hybrids, evidence.state_bytes_of(records), timed)
+    timed, left_out = evidence.timings_of(timings, mode, chosen, task.reference)
+    held = evidence.state_bytes_of(records)
+    costs = evidence.costs_of(studies, chosen, task, task.reference, hybrids, held, timed, track)
     board = make_board(
         rows, task, task.reference, mode, track,
         twins=evidence.placebos_of(studies, rows), looks=evidence.looks_of(studies), costs=costs, logs=logs,
@@ -45,6 +46,7 @@ def told_board(
     )
     notes = [
         *evidence.time_notes(costs, timed),
+        *left_out,
         *evidence.plan_notes(studies, rows, board),
         *evidence.value_notes(studies, records, task),
         *(alarm_note(verdict, task.reference) for verdict in verdicts),

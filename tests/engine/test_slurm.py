@@ -20,6 +20,11 @@ def engine(tmp_path):
     engine.close()
 
 
+def test_a_plan_that_is_done_submits_nothing(engine, recwarn):
+    """An empty array is none: submitit warns of one."""
+    assert list(engine.map(make, [])) == [] and not recwarn.list
+
+
 def test_a_slurm_job_makes_the_same_bits(engine, tmp_path):
     task = write_task(tmp_path)
     found = [path for _, path in engine.map(make, [job_in(tmp_path, task)])]

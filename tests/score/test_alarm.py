@@ -12,9 +12,13 @@ from bench.score.cells import select
 YARDSTICK = {1.0: [3.000, 3.002, 2.998, 3.001, 2.999], 2.0: [2.900, 2.902, 2.898]}  # s.d. 0.00173
 
 
+def of(trials, entry="adamw"):
+    return Study(plan_of(entry), tuple(trials))
+
+
 def test_a_trial_well_below_the_yardstick_is_an_alarm():
     """One seed against five: a standard error of 0.00173 sqrt(1 + 1/5) = 0.0019."""
-    ledgers = {"adamw": trials_of([3.1, 2.9975, 2.995, None]), "adamw-hybrid": trials_of([2.99], rung=2.0)}
+    ledgers = [of(trials_of([3.1, 2.9975, 2.995, None])), of(trials_of([2.99], rung=2.0), "adamw-hybrid")]
     (alarm,) = undertuned(ledgers, YARDSTICK, frozenset())
     assert (alarm.entry, alarm.number, alarm.rung, alarm.loss) == ("adamw", 2, 1.0, 2.995)
     assert alarm.yardstick == pytest.approx(3.0) and alarm.error == pytest.approx(0.0019, rel=0.01)
@@ -22,11 +26,11 @@ def test_a_trial_well_below_the_yardstick_is_an_alarm():
 
 def test_the_yardsticks_own_values_and_other_tracks_are_no_alarm():
     low = trials_of([2.9])
-    assert undertuned({"adamw-ref": low}, YARDSTICK, frozenset({digest_of(low[0].values)})) == []
-    assert len(undertuned({"adamw-ref": low}, YARDSTICK, frozenset())) == 1
-    assert undertuned({"adamw": trials_of([2.9], "transfer")}, YARDSTICK, frozenset()) == []
-    assert undertuned({"adamw": trials_of([2.9], rung=4.0)}, YARDSTICK, frozenset()) == []
-    assert undertuned({"adamw": low}, {1.0: [3.0]}, frozenset()) == []  # one seed: no noise is known
+    assert undertuned([Study(yardstick(), tuple(low))], YARDSTICK, frozenset({digest_of(low[0].values)})) == []
+    assert len(undertuned([Study(yardstick(), tuple(low))], YARDSTICK, frozenset())) == 1
+    assert undertuned([of(trials_of([2.9], "transfer"))], YARDSTICK, frozenset()) == []
+    assert undertuned([of(trials_of([2.9], rung=4.0))], YARDSTICK, frozenset()) == []
+    assert undertuned([of(low)], {1.0: [3.0]}, frozenset()) == []  # one seed: no noise is known
 
 
 def test_equals_seldom_raise_an_alarm():
@@ -34,7 +38,8 @@ def test_equals_seldom_raise_an_alarm():
     found = 0
     for _ in range(400):
         theirs = {rung: list(3 + 0.01 * rng.standard_normal(5)) for rung in (0.5, 1.0, 2.0, 4.0)}
-        found += len(undertuned({"adamw": trials_of([3 + 0.01 * rng.standard_normal()])}, theirs, frozenset()))
+        one = of(trials_of([3 + 0.01 * rng.standard_normal()]))
+        found += len(undertuned([one], theirs, frozenset()))
     assert found / 400 < 0.06
 
 
@@ -55,9 +60,21 @@ def test_the_lowest_trial_of_each_rung_of_the_yardsticks_own_algorithm_is_looked
     (alarm,) = alarms_of([Study(own, ()), Study(adamw, low), Study(muon, low)], chosen, "adamw-ref")
     assert (alarm.entry, alarm.number) == ("adamw", 1)
     assert alarms_of([Study(own, ()), Study(muon, low)], chosen, "adamw-ref") == []
+    again = plan_of("adamw", after=adamw)  # a second look has no trials, and hides none of the first's
+    assert alarms_of([Study(own, ()), Study(adamw, low), Study(again, ())], chosen, "adamw-ref") == [alarm]
 
 
-ALARM = Alarm("adamw", 1, 1.0, {"lr": 0.002}, 2.97, 3.0, 0.002)
+def test_a_control_of_the_yardsticks_algorithm_raises_no_alarm(chosen):
+    """It does what the yardstick may not: another schedule is no better tuning of this one."""
+    study = plan_of("adamw-cosine")
+    assert study.control and study.algorithm == yardstick().algorithm
+    low = tuple(trials_of([2.97]))
+    assert alarms_of([Study(yardstick(), ()), Study(study, low)], chosen, "adamw-ref") == []
+    assert alarms_of([Study(yardstick(), low)], chosen, "adamw-ref") != []
+
+
+CODE = digest_of(["adamw", 0])  # of the rows' source
+ALARM = Alarm("adamw", CODE, 1, 1.0, {"lr": 0.002}, 2.97, 3.0, 0.002)
 
 
 class Read:
@@ -79,9 +96,10 @@ def test_five_seeds_at_the_trials_values_decide_by_two_standard_errors(chosen, m
     others = [
         make_row("adamw", 1.0, seed, 2.0, task=TASK, name="nano", track="declared", values=1) for seed in range(5, 9)
     ]
+    changed = [row._replace(entry_digest="0" * 64, score_loss=1.0, seed=20 + row.seed) for row in rows]
     of = {row.run_id: Read({"lr": 0.002, "rest.lr": 1.0}) for row in rows}
     (verdict,) = judged(
-        [ALARM], rows + others, chosen, "adamw-ref", lambda row: of.get(row.run_id, Read({"lr": 0.004}))
+        [ALARM], rows + others + changed, chosen, "adamw-ref", lambda row: of.get(row.run_id, Read({"lr": 0.004}))
     )
     assert verdict.seeds == seeds and verdict.holds is holds
     note = alarm_note(verdict, "adamw-ref")

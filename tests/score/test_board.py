@@ -71,12 +71,24 @@ def test_no_reference_says_where_it_has_records(task, make_runs):
         board_of([], task)
 
 
-def test_the_references_track_is_the_boards_own_or_tuned(task, ladder, make_runs):
+def test_the_reference_is_the_tuned_one_wherever_it_has_a_rung(task, ladder, make_runs):
     declared = make_runs("adamw-ref", {1.0: [3.5], 2.0: [3.4]}, track="declared")
     entry = make_runs("muon", {1.0: [3.45]}, track="declared") + make_runs("muon", {1.0: [3.45]}, track="transfer")
     assert board_of(ladder + entry, task, track="transfer").reference_track == "tuned"
-    assert board_of(ladder + entry + declared, task, track="declared").reference_track == "declared"
-    assert board_of(ladder + entry + declared, task, track="declared", reference_track="tuned").degrees_of_freedom
+    assert board_of(entry + declared, task, track="declared").reference_track == "declared"
+    board = board_of(ladder + entry + declared, task, track="declared")  # a challenge's runs are no ladder
+    assert board.reference_track == "tuned" and len(board.reference.rungs) == 5
+
+
+def test_of_values_set_by_hand_the_newest_are_shown(task, ladder, make_runs, make_row):
+    """A second challenge at a rung has other values: no board may stop at that."""
+    first = make_runs("muon", {1.0: [3.45, 3.46]}, track="declared")
+    second = [make_row("muon", 1.0, s, 3.4, track="declared", values=1, made="2026-02-01T00:00:00Z") for s in (0, 1, 2)]
+    board = board_of(ladder + first + second, task, track="declared")
+    assert board.rows[0].rungs[0].losses == (3.4, 3.4, 3.4)
+    assert "left out: 2 records of values set by hand before others" in board.notes
+    with pytest.raises(BenchError, match="two sets of values"):
+        board_of(ladder + [row._replace(track="tuned") for row in first + second], task)
 
 
 def test_machine_kinds_are_not_averaged_and_what_is_left_out_is_named(task, ladder, make_runs):

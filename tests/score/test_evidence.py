@@ -1,6 +1,7 @@
 """Records read against plans: what is missing, what is too many, whose values stand; and the command that says so."""
 
 import json
+import re
 import runpy
 import shutil
 import sys
@@ -119,6 +120,34 @@ def studies(tmp_path):
     return [Study(OWN, tuple(made["adamw-ref"])), Study(MUON, tuple(made["muon"]))]
 
 
+def tokens_of(study, counts):
+    return sum(run.charged_tokens for trial in study.trials if counts(trial.stage) for run in trial.runs)
+
+
+def test_on_the_transfer_track_an_entry_is_charged_what_its_values_rest_on(row, studies):
+    """The yardstick's search found them; the entry's own is not used there, but for the two factors that are shown."""
+    rows = rows_of(OWN, row, MEANS) + rows_of(MUON, row, MEANS, "transfer")
+    chosen = select(rows, TASK.digest, "bf16", "transfer", "adamw-ref", None)
+    found = costs_of(studies, chosen, TASK, "adamw-ref", {"muon"}, track="transfer")["muon"].tuning_tokens
+    lent = tokens_of(studies[0], lambda stage: stage != "batch")
+    assert found == lent + tokens_of(studies[1], lambda stage: stage == "transfer") > lent
+    board = make_board(rows, TASK, "adamw-ref", track="transfer")
+    assert searches_of(studies, board, 5.6, {"muon"})[1].charged == found
+
+
+def test_the_ladders_slope_is_read_at_the_rung_and_not_at_a_trials_loss(row, studies):
+    """Trials have selecting losses, the ladder scoring ones: halves a nat apart would move the slope."""
+    board = make_board(rows_of(OWN, row, MEANS) + rows_of(MUON, row, MEANS), TASK, "adamw-ref")
+
+    def moved(study):
+        runs = [[r.model_copy(update={"select_loss": r.select_loss + 0.4}) for r in t.runs] for t in study.trials]
+        pairs = zip(study.trials, runs, strict=True)
+        return Study(study.plan, tuple(t.model_copy(update={"runs": tuple(own)}) for t, own in pairs))
+
+    one, other = (searches_of(held, board, 50.0, set()) for held in (studies, [moved(study) for study in studies]))
+    assert [found.tolerance.value for found in one] == pytest.approx([found.tolerance.value for found in other])
+
+
 def test_costs_are_the_ledgers_tokens_and_the_runs_own_clocks(row, studies):
     rows = rows_of(OWN, row, MEANS) + rows_of(MUON, row, MEANS)
     rows = [one._replace(step_seconds=0.3 if one.entry == "muon" else 0.2) for one in rows]
@@ -127,7 +156,8 @@ def test_costs_are_the_ledgers_tokens_and_the_runs_own_clocks(row, studies):
     theirs = costs_of(studies, chosen, TASK, "adamw-ref", set())["adamw-ref"]
     assert full.seconds_per_token == pytest.approx(0.3 / 2048) and full.memory_bytes is None
     assert hybrid.tuning_tokens == full.tuning_tokens + theirs.tuning_tokens
-    assert full.tuning_tokens == sum(run.charged_tokens for trial in studies[1].trials for run in trial.runs)
+    assert full.tuning_tokens == tokens_of(studies[1], lambda stage: stage != "transfer") > 0
+    assert theirs.tuning_tokens == tokens_of(studies[0], lambda stage: stage != "batch") > 0
     assert costs_of([], chosen, TASK, "adamw-ref", set())["muon"].tuning_tokens is None
 
 
@@ -153,9 +183,14 @@ def test_the_study_of_batches_is_said_and_is_no_alarm(row, tmp_path):
     own = yardstick()
     study = Study(own, tuple(write_trials(tmp_path / "ledger.jsonl", own, loss)))
     (note,) = batch_notes([study, Study(plan_of(), ())], TASK, own.entry)
-    said = [float(part.split(" at ")[0]) for part in note.partition("ends at ")[2].split(" (")[0].split(", ")]
-    assert said[0] < said[1] < said[2] and [f" at {n}" in note for n in (4, 8, 16)] == [True] * 3
-    assert not undertuned({own.entry: study.trials}, {1.0: [2.79, 2.8, 2.81]}, frozenset())
+    said = re.findall(r"([\d.]+) at (\d+) \(the best of (\d+) trials\)", note)
+    assert [float(loss) for loss, _, _ in said] == sorted(float(loss) for loss, _, _ in said)
+    assert [size for _, size, _ in said] == ["4", "8", "16"]
+    at_rung = [t for t in study.trials if t.rung == 1.0]  # no two batches' figures are the best of as many
+    for (_, _, count), factor in zip(said, (0.5, 1.0, 2.0), strict=True):
+        assert int(count) == sum(trial.values.get(BATCH, 1.0) == factor for trial in at_rung)
+    assert int(said[1][2]) > 10 * int(said[0][2])
+    assert not undertuned([study], {1.0: [2.79, 2.8, 2.81]}, frozenset())
     assert batch_notes([Study(own, ())], TASK, own.entry) == []
 
 
@@ -229,7 +264,8 @@ def test_the_command_reads_plans_ledgers_and_logs(score):
     assert told["failing"] == [] and told["tau"] is not None and told["tau_degrees_of_freedom"] == 2
     assert [search["entry"] for search in told["tuning"]][:2] == ["adamw-ref", "muon"]
     muon = told["tuning"][1]
-    assert muon["charged"] == muon["spent"]["tokens"] + told["tuning"][0]["spent"]["tokens"]
+    assert muon["charged"] == muon["spent"]["tokens"] + told["tuning"][0]["charged"]
+    assert told["tuning"][0]["charged"] < told["tuning"][0]["spent"]["tokens"]  # the study of batches is nobody's price
     assert not [note for note in told["notes"] if "missing" in note or "stand" in note or "no plan" in note]
     assert any("indicative only" in note for note in told["notes"])
     assert told["rows"][0]["rungs"][0]["beside"]["tuning_inclusive"] is not None
@@ -265,6 +301,11 @@ def test_a_ledger_beyond_its_plan_is_said_and_a_broken_one_refused(board, score)
     path.write_text(path.read_text().replace('"finished"', '"diverged"', 1))
     code, out, err = score()
     assert (code, out) == (2, "") and "line 1: the chain is broken" in err
+
+
+def test_a_track_that_there_is_not_is_an_error(score):
+    code, out, err = score("--track", "tranfer")
+    assert (code, out) == (2, "") and "tranfer" in err
 
 
 def test_a_missing_run_shows(board, score):

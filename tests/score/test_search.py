@@ -101,18 +101,18 @@ def test_costs_count_a_run_once_and_failures_too():
 
 def test_a_hybrid_is_charged_the_yardsticks_trials_as_well(tmp_path):
     own, theirs = trials_of([3.0, 3.1]), write_trials(tmp_path / "l", yardstick(), bowl(), 5)
-    plain, hybrid = search_of("a", [own], 1.0, -0.2, 6.0), search_of("a", [own], 1.0, -0.2, 6.0, [theirs])
+    plain, hybrid = (search_of("a", [own], 1.0, -0.2, 6.0, charged) for charged in ([own], [own, theirs]))
     assert plain.charged == plain.spent.tokens == hybrid.spent.tokens == 2000
     assert hybrid.charged == 2000 + sum(run.charged_tokens for trial in theirs for run in trial.runs)
 
 
 def test_a_real_search_is_read_whole(tmp_path):
     trials = write_trials(tmp_path / "ledger", plan_of("adamw"), bowl())
-    found = search_of("adamw", [(), trials], 1.0, -0.2, 6.0)
+    found = search_of("adamw", [(), trials], 1.0, -0.2, 6.0, [trials])
     assert found.spent.trials == 20 and len(found.after_k) == 12
     bests = [at.best for at in found.after_k]
     assert bests == sorted(bests, reverse=True) and bests[-1] == min(trial.loss for trial in trials[:12])
     for at in found.after_k:
         assert at.low <= at.median <= at.high
     assert found.tolerance.value == pytest.approx(1.4, rel=0.1) and 0 < found.sensitivity.value < 0.1
-    assert search_of("adamw", [()], 1.0, -0.2, 6.0).tolerance is None
+    assert search_of("adamw", [()], 1.0, -0.2, 6.0, []).tolerance is None

@@ -8,7 +8,7 @@ from planned import TASK
 from bench.errors import BenchError
 from bench.record import Machine
 from bench.score.cells import select
-from bench.score.evidence import costs_of, time_notes
+from bench.score.evidence import costs_of, time_notes, timings_of
 from bench.timings import read_timing, read_timings, timing_path, write_timing
 
 MACHINE = Machine(processor="a", instructions="b", threads=1, compiler=None, compiled=False, switches={}, lock="0" * 64)
@@ -16,14 +16,14 @@ MACHINE = Machine(processor="a", instructions="b", threads=1, compiler=None, com
 
 @pytest.fixture
 def write(tmp_path):
-    def build(entry, *ratios, seconds=0.2, machine=MACHINE):
+    def build(entry, *ratios, seconds=0.2, machine=MACHINE, code="0" * 64, peaks=None):
         path = timing_path(tmp_path, "nano", entry, "bf16", machine.kind)
         turns = [{"reference": [seconds, seconds], "entry": [seconds * ratio, seconds * ratio]} for ratio in ratios]
         write_timing(
             path,
-            {"task": "nano", "task_digest": TASK.digest, "mode": "bf16", "entry": entry, "entry_digest": "0" * 64,
+            {"task": "nano", "task_digest": TASK.digest, "mode": "bf16", "entry": entry, "entry_digest": code,
              "reference": "adamw-ref", "reference_digest": "0" * 64, "machine": machine.model_dump(mode="json"),
-             "who": "somebody", "steps": 8, "turns": turns, "canary": [1.0, 1.0], "device_peak_bytes": None},
+             "who": "somebody", "steps": 8, "turns": turns, "canary": [1.0, 1.0], "device_peak_bytes": peaks},
         )  # fmt: skip
         return path
 
@@ -65,3 +65,23 @@ def test_timings_take_the_place_of_the_runs_own_clocks_and_serve_a_placebo_too(w
         "step times were measured against adamw-ref's, interleaved, on a", "not timed: soap",
     ]  # fmt: skip
     assert "indicative only" in time_notes(costs_of([], chosen, TASK, "adamw-ref", set()), [])[0]
+
+
+def test_timings_of_other_code_are_left_out_and_named(write, make_row):
+    rows = [make_row(name, task=TASK, name="nano")._replace(entry_digest="0" * 64) for name in ("adamw-ref", "muon")]
+    rows += [make_row("soap", task=TASK, name="nano")]
+    chosen = select(rows, TASK.digest, "bf16", "tuned", "adamw-ref", None)
+    timings = [read_timing(write(name, 1.1)) for name in ("muon", "soap", "sgd")]
+    held, said = timings_of(timings, "bf16", chosen, "adamw-ref")
+    assert [timing.entry for timing in held] == ["muon"]
+    assert said == ["left out: timings of soap, of other code than the records' or against other code"]
+    assert timings_of(timings, "qat-int8", chosen, "adamw-ref") == ([], [])
+    newer = select([rows[0]._replace(entry_digest="1" * 64), rows[1]], TASK.digest, "bf16", "tuned", "adamw-ref", None)
+    assert timings_of(timings, "bf16", newer, "adamw-ref")[0] == []
+
+
+def test_peak_memory_of_a_device_is_said_where_it_was_measured(write):
+    timings = [read_timing(write("muon", 1.1, peaks=(1000, 900)))]
+    assert "peak memory of the device over adamw-ref's, measured with the step times: muon 0.90" in time_notes(
+        {}, timings
+    )
