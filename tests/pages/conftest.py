@@ -181,6 +181,12 @@ def site(material, sources):
     return pages(material, sources)
 
 
+@pytest.fixture(scope="session")
+def told(evidence, sources):
+    """The site of that folder."""
+    return pages(evidence, sources)
+
+
 @pytest.fixture
 def make_record():
     """Return a function from changes to a sealed record, and the task it belongs to."""

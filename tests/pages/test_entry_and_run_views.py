@@ -84,8 +84,12 @@ def test_a_run_whose_losses_are_no_numbers_has_a_page_all_the_same(run):
 
 def test_what_a_run_asked_of_its_probe_and_its_batches_are_on_its_page(make_record, sources, evidence):
     probe = {"calls": {"gradient": 500}, "fresh_tokens": 2048, "way": None}
-    record = make_record(facts={"probe": probe, "batches": {"first": 2048, "last": 8192, "largest": 8192}})
+    cost = {"train_seconds": 61.5, "step_seconds": 0.121, "peak_memory_bytes": 300 << 20,
+            "probe": {"gradient": {"seconds": 1.5, "peak_memory_bytes": 1 << 30}}}  # fmt: skip
+    batches = {"first": 2048, "last": 8192, "largest": 8192}
+    record = make_record(facts={"probe": probe, "batches": batches}, cost=cost)
     bare = dataclasses.replace(evidence, records=(record,), boards=(), studies={}, entries={}, logs={})
     page = pages(bare, sources)[f"runs/{record.run_id}.html"]
     assert "What it asked of its probe" in page and "2,048 tokens are of a stream of its own" in page
     assert "8,192 at the end" in page
+    assert f'data-value="{1 << 30}">1,024.0 MiB</td>' in page, "sorted by its bytes"

@@ -1,23 +1,42 @@
-"""The system's Chromium through Playwright, for tests of pages; one browser for all of them."""
+"""A Chromium through Playwright, for tests of pages; one browser for all of them."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = Path("/usr/bin/chromium")  # Debian's package; else the one that `playwright install chromium` brings
 
 
 def browsers() -> Iterator[object]:
-    """Yield a browser; skip where there is none."""
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not installed")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    """Yield a browser; skip where there is none, and fail there under CI."""
+    playwright = needed("playwright.sync_api")
     with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        own = Path(started.chromium.executable_path)
+        found = next((path for path in (CHROMIUM, own) if path.exists()), None)
+        if found is None:
+            absent(f"neither {CHROMIUM} nor Playwright's own Chromium is installed")
+        opened = started.chromium.launch(executable_path=str(found), args=["--no-sandbox"])
         yield opened
         opened.close()
+
+
+def needed(module: str):
+    """Return a module that the test extra brings."""
+    try:
+        return import_module(module)
+    except ImportError:
+        absent(f"{module} is not installed")
+
+
+def absent(what: str, environment: Mapping[str, str] = os.environ) -> None:
+    """Skip; under CI fail, since what is skipped there is never run."""
+    if environment.get("CI", "").lower() in ("true", "1"):
+        pytest.fail(what)
+    pytest.skip(what)
 
 
 @contextmanager
@@ -32,3 +51,10 @@ def page_of(browser, target: Path, hash: str = "", **context):
     yield page
     assert not said, said
     own.close()
+
+
+def serious(page) -> list[tuple[str, str]]:
+    """Return what a scan for accessibility (axe) finds serious: the rule and where it is broken."""
+    axe = needed("axe_playwright_python.sync_playwright")
+    found = axe.Axe().run(page, options={"preload": False}).response["violations"]  # the policy forbids fetching
+    return [(one["id"], one["nodes"][0]["html"][:200]) for one in found if one["impact"] in ("serious", "critical")]
