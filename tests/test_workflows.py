@@ -1,10 +1,12 @@
 """The workflows: actions by version, foreign code never beside a secret or a token that writes."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+from chromium import absent
 
 FOLDER = Path(__file__).parents[1] / ".github" / "workflows"
 WORKFLOWS = {path.stem: path for path in sorted(FOLDER.glob("*.yml"))}
@@ -50,6 +52,31 @@ def test_where_foreign_files_are_there_is_no_secret_and_the_token_reads(name):
     assert "secrets." not in text and "pull_request_target" not in text and "github.token" not in text
     checkouts = [step for step in steps(name) if step.get("uses", "").startswith("actions/checkout")]
     assert checkouts and all(step["with"]["persist-credentials"] is False for step in checkouts)
+
+
+def test_publishing_waits_neither_for_the_script_that_git_ignores_nor_for_pages_of_a_merged_submission(tmp_path):
+    (compare,) = [step["run"] for step in steps("pages") if "diff" in step.get("run", "")]
+    made, kept = tmp_path / "site", tmp_path / "leaderboard" / "site"
+    for folder in (made, kept):
+        folder.mkdir(parents=True)
+        (folder / "index.html").write_text("the same")
+    (made / "vega.js").write_text("made by each build")
+
+    def said():
+        done = subprocess.run(["bash", "-e", "-c", compare], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    assert said() == ""
+    (made / "index.html").write_text("with a submission's record")
+    assert "::warning::" in said()
+
+
+def test_a_browser_that_is_missing_is_passed_over_on_a_desk_and_fails_in_ci():
+    assert any("playwright install" in step.get("run", "") for step in steps("tests"))
+    with pytest.raises(pytest.skip.Exception):
+        absent("no browser", {})
+    with pytest.raises(pytest.fail.Exception):
+        absent("no browser", {"CI": "true"})
 
 
 def test_the_pull_request_is_judged_by_the_base_s_code_alone():
