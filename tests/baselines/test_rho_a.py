@@ -1,15 +1,17 @@
 """The rho_a bound: no step changes the spread of logits by more than ratio pi, and a short one is left alone."""
 
+import cmath
 import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import Parameter
 from torch.optim import SGD
 
 from bench.along import Along
-from bench.battery.tiny import DEVICE, Tiny, batch_at, equal
+from bench.battery.tiny import DEVICE, TINY, Tiny, batch_at, equal
 from bench.entry import Entry
 
 FOLDER = Path(__file__).parents[2] / "baselines"
@@ -54,25 +56,39 @@ def test_how_long_a_step_was_asked_for_does_not_show_once_it_is_cut():
     assert spread_of(first) == pytest.approx(spread_of(second), rel=1e-3)
 
 
-def test_a_step_along_which_no_logit_changes_is_not_cut():
-    tiny = Tiny(RHO_ADAMW)
-    module, embedding = RHO_ADAMW.module(), tiny.roles.embedding[0]
-    inner = SGD([embedding], lr=1.0)
-    tiny.own = [module.RhoBound([inner], 1.0)]
+def test_a_step_along_which_no_logit_changes_is_not_cut(monkeypatch):
+    """Of rows of an untied embedding whose tokens the batch does not have: no logit knows of them."""
+    monkeypatch.setattr("bench.battery.tiny.TINY", TINY.model_copy(update={"tied": False}))
+    tiny, unused = Tiny(RHO_ADAMW), torch.arange(16, 32)  # the padding: no batch of Tiny's has those tokens
+    (embedding,) = tiny.roles.embedding
+    tiny.own = [RHO_ADAMW.module().RhoBound([SGD([embedding], lr=1e3)], 1e-3)]
     tiny.parts = replace(tiny.parts, probe=tiny.means())
-    unused = torch.zeros_like(embedding)
-    embedding.grad = unused
-    before = embedding.detach().clone()
+    before, far = embedding.detach().clone(), torch.zeros_like(embedding)
+    far[unused] = 1.0
+    embedding.grad = far.clone()
     tiny.step()
-    assert torch.equal(before, embedding)
+    torch.testing.assert_close(embedding.detach(), before - 1e3 * far)
 
 
-def test_two_classes_of_a_softmax_reach_as_far_as_the_nearest_complex_zero():
-    """Of exp(z1 + s a1) + exp(z2 + s a2): |s| = sqrt(gap^2 + pi^2) / |a1 - a2|, never nearer than pi / |a1 - a2|."""
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(20):
-        z, a = (torch.randn(2, generator=generator, dtype=torch.float64) for _ in range(2))
-        zero = torch.complex(z[1] - z[0], torch.tensor(math.pi, dtype=torch.float64)) / (a[0] - a[1])
-        total = torch.exp(z[0] + zero * a[0]) + torch.exp(z[1] + zero * a[1])
-        assert abs(total) < 1e-12 * abs(torch.exp(z[0] + zero * a[0]))
-        assert abs(zero) >= math.pi / (a.max() - a.min()) * (1 - 1e-12)
+class TwoClasses:
+    """A probe of a softmax over two classes, whose logits change by a along any step."""
+
+    def __init__(self, a: torch.Tensor) -> None:
+        self.a = a
+
+    def logits_along(self, direction: dict, reduced) -> torch.Tensor:
+        return reduced(self.a[None, None])
+
+
+@pytest.mark.parametrize("gap", [0.0, 2.0], ids=["at even odds", "at odds"])
+def test_two_classes_of_a_softmax_are_moved_no_further_than_the_nearest_complex_zero(gap):
+    """exp(gap + s a1) + exp(s a2) is zero at s = (-gap + i pi) / (a1 - a2): just as far, where the odds are even."""
+    for a in 20 * torch.randn(20, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64):
+        zero = complex(-gap, math.pi) / float(a[0] - a[1])
+        assert abs(cmath.exp(gap + zero * float(a[0])) / cmath.exp(zero * float(a[1])) + 1) < 1e-9
+        w = Parameter(torch.zeros((), dtype=torch.float64))
+        w.grad = torch.tensor(-1.0, dtype=torch.float64)
+        RHO_ADAMW.module().RhoBound([SGD([w], lr=1.0)], 1.0).step(TwoClasses(a))
+        assert 0 < w.item() <= min(1.0, abs(zero)) * (1 + 1e-12)
+        if gap == 0 and abs(zero) < 1:
+            assert w.item() == pytest.approx(abs(zero))

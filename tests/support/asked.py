@@ -45,10 +45,11 @@ class Answers:
 
 
 def of_asking(
-    entry: Entry, values: dict[str, Value], gradients: Sequence_, answers: dict[str, Answer], sequences: int = 8
-) -> tuple[Sequence_, Answers]:
+    entry: Entry, values: dict[str, Value], gradients: Sequence_, answers: dict[str, Answer], sequences: int = 8,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[Sequence_, Answers]:  # fmt: skip
     """Return the displacements of an entry that has a probe, and the probe; as open_loop.of_entry."""
-    weights = weights_of([tuple(g.shape) for g in gradients[0]])
+    weights = weights_of([tuple(g.shape) for g in gradients[0]], dtype)
     built = entry.build(entry.values(values), roles_with(weights), run_of(len(gradients)))
     probe = Answers(weights, answers, sequences)
 
