@@ -58,10 +58,11 @@ def test_without_curvature_it_is_the_sign_of_the_momentum():
 
 
 def test_much_curvature_makes_newton_s_step():
+    """In float64: beside a weight in fp32 such a step is a few roundings long."""
     gradients = gradients_of(SHAPES, steps=2)
     much = [[torch.full_like(g, 30.0, dtype=torch.float64) for g in step] for step in gradients]
     values, answers = {**V, "weight_decay": 0.0}, {"sampled_gradient": by_weight(much)}
-    mine, _ = of_asking(ENTRY, values, gradients, answers, dtype=torch.float64)  # a step is small beside a weight in fp32
+    mine, _ = of_asking(ENTRY, values, gradients, answers, dtype=torch.float64)
     curvature = (1 - V["beta2"]) * TOKENS * 30.0**2
     for g, d in zip(gradients[0], mine[0], strict=True):
         newton = -V["lr"] * (1 - V["beta1"]) * g.double() / (V["rho"] * curvature)
