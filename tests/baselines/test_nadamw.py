@@ -8,7 +8,6 @@ from pathlib import Path
 
 import heavyball
 import pytest
-import pytorch_optimizer
 import torch
 from open_loop import LINE, MATRICES, furthest_apart, gradients_of, of_entry, of_library, roles_with, run_of
 from torch.nn import Parameter
@@ -38,10 +37,6 @@ def test_its_steps_are_those_of_a_library_s(library):
     gradients = gradients_of([*MATRICES, LINE])
     mine = of_entry(ENTRY, {"lr": 0.01, "beta1": 0.9, "beta2": 0.95, "eps": eps, "weight_decay": 0.3}, gradients)
     assert furthest_apart(mine, of_library(make, gradients)) < 2e-5
-
-
-def test_pytorch_optimizer_s_is_torch_s():
-    assert pytorch_optimizer.NAdam is torch.optim.NAdam
 
 
 def test_a_first_step_worked_by_hand():
