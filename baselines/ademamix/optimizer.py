@@ -6,7 +6,7 @@
     w <- w - lr ((f / (1 - beta1^t) + a s) / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay w)
 
 a rises linearly to alpha over the run, and the half-life of b from beta1's to beta3's, so that the slow momentum does
-not start with a few gradients only. It has no bias correction.
+not start with a few gradients only. It has no bias correction. beta3 is told by its time constant, 1 / (1 - beta3).
 
 State: two momenta and a second moment per weight, fp32.
 """
@@ -31,21 +31,24 @@ class Hyperparameters:
     lr: float  # peak
     beta1: float
     beta2: float
-    beta3: float  # of the slow momentum at the end of the run
+    slow_time_constant: float  # steps; of the slow momentum at the end of the run, whose beta3 is 1 - 1 / this
     alpha: float  # weight of the slow momentum at the end of the run
     eps: float
     weight_decay: float  # matrices, embedding and head; gains and biases get none
 
     def __post_init__(self) -> None:
-        if self.beta1 == 0 or self.beta3 == 0:
-            raise ValueError("beta1 or beta3 is 0, expected more: it has no half-life to start or end with")
+        if self.beta1 == 0:
+            raise ValueError("beta1 is 0, expected more: it has no half-life to start with")
+        if self.slow_time_constant <= 1:
+            raise ValueError(f"slow_time_constant is {self.slow_time_constant}, expected more than 1 step")
 
 
 class AdEMAMix(Elementwise):
     def move(self, weights: tuple[Parameter, ...], gradients: tuple[Tensor, ...], group: dict[str, Any]) -> None:
         fast, slow, seconds = held(self, weights, "fast_momentum", "slow_momentum", "second_moment")
         part = min(1.0, group["step"] / group["steps"])
-        beta3, alpha = slowing(group["beta1"], group["beta3"], part), part * group["alpha"]
+        beta3 = slowing(group["beta1"], 1 - 1 / group["slow_time_constant"], part)
+        alpha = part * group["alpha"]
         advance(fast, seconds, gradients, group)
         torch._foreach_lerp_(slow, gradients, 1 - beta3)
         mixed = torch._foreach_add(fast, slow, alpha=alpha * (1 - group["beta1"] ** group["step"]))

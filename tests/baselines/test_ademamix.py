@@ -14,11 +14,12 @@ import torch
 from open_loop import LINE, MATRICES, STEPS, furthest_apart, gradients_of, of_entry, of_library
 
 from bench.entry import Entry
+from bench.errors import BenchError
 
 ROOT = Path(__file__).parents[2]
 ENTRY = Entry(ROOT / "baselines/ademamix/ademamix.toml")
 SHAPES = [*MATRICES, LINE]
-VALUES = {"lr": 0.01, "weight_decay": 0.3, "eps": 1e-20, "beta3": 0.999}
+VALUES = {"lr": 0.01, "weight_decay": 0.3, "eps": 1e-20, "slow_time_constant": 1000}
 heavyball.utils.compile_mode = None  # plain kernels: compiling takes longer than the test
 
 SETTINGS = {"lr": 0.01, "betas": (0.9, 0.999, 0.999), "alpha": 8.0, "eps": 1e-20}
@@ -56,3 +57,9 @@ def test_the_slow_momentum_s_half_life_grows_in_a_straight_line():
     lives = [torch.tensor(0.5).log() / torch.tensor(slowing(0.9, 0.999, part / 4)).log() for part in range(5)]
     for before, after in pairwise(lives):
         assert float(after - before) == pytest.approx(float(lives[4] - lives[0]) / 4, rel=1e-3)
+
+
+@pytest.mark.parametrize(("name", "value"), [("beta1", 0.0), ("slow_time_constant", 1.0)])
+def test_a_momentum_without_a_half_life_is_refused(name, value):
+    with pytest.raises(BenchError, match=rf"{name} is {value:g}(\.0)?, expected more"):
+        ENTRY.hyperparameters(ENTRY.values({name: value}))
