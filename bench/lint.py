@@ -67,7 +67,7 @@ def _lint_file(path: Path) -> str | None:
     if (path.parent / "optimizer.py").exists() or "[schedule]" in read_text(path):
         entry = Entry(path)
         refuse(entry.source)
-        _check_variants(entry)
+        check_variants(entry)
         return f"entry, scope {entry.facts.scope}, {len(entry.facts.search)} searched, digest {entry.digest[:12]}"
     task = read_task(path)
     check_task(path.stem, task, read_pins(pins_of_task(path)))
@@ -76,7 +76,7 @@ def _lint_file(path: Path) -> str | None:
             f"digest {task.digest[:12]}")  # fmt: skip
 
 
-def _check_variants(entry: Entry) -> None:
+def check_variants(entry: Entry) -> None:
     """Refuse a third variant of an algorithm that would be ranked: a board of many tries is a lottery."""
     ranked = sorted(toml.stem for toml in entry.path.parent.glob("*.toml") if not read_toml(toml, Facts).control)
     if len(ranked) > VARIANTS and entry.name in ranked:

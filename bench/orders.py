@@ -6,15 +6,14 @@ from functools import cached_property
 from pathlib import Path
 
 from bench.assemble import Transfer
-from bench.claims import DECAY, without_decay
-from bench.entry import WARMUP, Entry, Value
+from bench.entry import Entry, Value
 from bench.errors import BenchError
 from bench.jobs import Job, read_sizes
 from bench.mode import FLOAT
 from bench.plan import Plan
 from bench.record import Track
 from bench.setting import Places
-from bench.tuned import Tuned, read_tuned, rest_of
+from bench.tuned import DECAY, Tuned, lent_values, read_tuned, rest_of
 from bench.tuning import BATCH, FACTOR, MODE, Configuration
 
 
@@ -62,9 +61,7 @@ class Orders:
         return replace(job, transfer=self._scaled(rung))
 
     def _lent(self, rung: float) -> dict[str, Value]:
-        theirs = self._yardstick.at(rung)
-        own = {**self.plan.fixed, **{name: space.default for name, space in self.plan.space.items()}}
-        return without_decay({**own, "lr": theirs["lr"], WARMUP: theirs[WARMUP]})
+        return lent_values(self.plan, self._yardstick.at(rung))
 
     def _scaled(self, rung: float) -> Transfer:
         """Return the yardstick's decay, and by shape the yardstick's mean update over the entry's own; 1 where a pilot

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from bench.entry import Value
+from bench.entry import WARMUP, Value
 from bench.errors import BenchError
 from bench.mode import FLOAT
 from bench.plan import Plan, read_plan
@@ -14,7 +14,8 @@ from bench.record import Digest, write_atomically
 from bench.spec import Spec, read_toml
 from bench.task import rung_name
 
-REST = ("lr", "beta1", "beta2", "eps", "weight_decay")  # what of the yardstick's values trains the unclaimed
+DECAY = "weight_decay"
+REST = ("lr", "beta1", "beta2", "eps", DECAY)  # what of the yardstick's values trains the unclaimed
 
 
 class Cost(Spec):
@@ -63,6 +64,16 @@ def rest_of(values: Mapping[str, Value]) -> dict[str, float]:
     """Return what hybrids train the unclaimed with: the yardstick's values for the rest."""
     numbers = {name: float(values[name]) for name in REST}
     return {**numbers, "lr": numbers["lr"] * float(values.get("rest_lr_factor", 1.0))}
+
+
+def lent_values(plan: Plan, theirs: Mapping[str, Value]) -> dict[str, Value]:
+    """Return an entry's declared values with the yardstick's learning rate and warm-up: the transfer track's.
+
+    The harness decays by the yardstick's rate there, so the entry's own is off.
+    """
+    own = {**plan.fixed, **{name: space.default for name, space in plan.space.items()}}
+    lent = {**own, "lr": theirs["lr"], WARMUP: theirs[WARMUP]}
+    return {name: 0.0 if name == DECAY else value for name, value in lent.items()}
 
 
 def write_tuned(path: Path, tuned: Tuned) -> None:

@@ -8,14 +8,16 @@ from bench.errors import BenchError
 from bench.record import write_atomically
 
 HERE = Path(__file__).parent
+RESERVED = ("index",)  # of pages, which each entry has one of
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 def begin(name: str, baselines: Path) -> Path:
     """Write <baselines>/<name>/optimizer.py and <name>.toml, and return the TOML's path; nothing is written over."""
-    if not NAME.fullmatch(name) or len(name) > 40:
+    if not NAME.fullmatch(name) or len(name) > 40 or name in RESERVED:
         raise BenchError(
-            f"{name!r} is no name of an entry", "small letters and digits, in words joined by hyphens: my-optimizer"
+            f"{name!r} is no name of an entry",
+            f"none of {', '.join(RESERVED)}; small letters and digits, in words joined by hyphens: my-optimizer",
         )
     if not baselines.is_dir():
         raise BenchError(f"{baselines}: no such folder", "call this from the root of a clone, or say --baselines")

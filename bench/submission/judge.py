@@ -7,11 +7,15 @@ from pathlib import Path
 
 from bench.children import read_downstream, read_quantized
 from bench.diagnosis import check_diagnosis
+from bench.entry import Entry
 from bench.errors import BenchError
 from bench.forbidden import forbidden
+from bench.lint import check_variants
 from bench.plan import read_plan
+from bench.starter import RESERVED
+from bench.submission.beneath import lay_beneath
 from bench.submission.desk import Desk
-from bench.submission.files import Finding, kind_of, read_bundle
+from bench.submission.files import Finding, kind_of, parts_of_name, read_bundle
 from bench.submission.study import Study
 
 
@@ -36,6 +40,7 @@ def verify(bundle: Path, base: Path) -> Verdict:
             (root / file).parent.mkdir(parents=True, exist_ok=True)
             (root / file).write_bytes(data)
         desk = Desk(root, base, files, findings, {finding.file for finding in findings})
+        lay_beneath(desk)
         judge(desk)
     return Verdict(tuple(sorted(set(desk.findings))), len(desk.of_kind("plan")), len(desk.of_kind("record")))
 
@@ -47,27 +52,42 @@ def judge(desk: Desk) -> None:
         with desk.judging(name):
             for found in forbidden(desk.files[name].decode("utf-8", "replace"), name):
                 desk.add(name, f"line {found.line}", found.what)
-    entries = {Path(name).stem: desk.root / name for name in desk.of_kind("entry")}
     plans = {name: plan for name in desk.of_kind("plan") if (plan := desk.read(name, read_plan))}
     if not desk.of_kind("plan"):
         desk.add("leaderboard/plans", "", "is missing: a submission has a plan, its ledger and its records")
     judged: set[str] = set()
     for name, plan in plans.items():
-        study = Study(desk, name, plan, entries.get(plan.twin))
+        study = Study(desk, name, plan)
         judged |= study.files
         with desk.judging(name):
             study.judge()
     for name in sorted(set(desk.files) - judged - set(plans)):
         if kind_of(name) in ("ledger", "record", "tuned"):
             desk.add(name, "", "belongs to no plan of this bundle")
+    _entries(desk, {plan.algorithm for plan in plans.values()})
     _children(desk)
+
+
+def _entries(desk: Desk, algorithms: set[str]) -> None:
+    """Code, entries and tests are those of the algorithms that the plans are about, under names that are free."""
+    for name in [*desk.of_kind("source"), *desk.of_kind("entry"), *desk.of_kind("test")]:
+        if parts_of_name(name)[0] not in algorithms:
+            desk.add(name, "", "belongs to no plan of this bundle")
+    for name in desk.of_kind("entry"):
+        path = desk.root / name
+        taken = [other for other in (desk.root / "baselines").glob(f"*/{path.name}") if other.parent != path.parent]
+        if taken or path.stem in RESERVED:
+            where = taken[0].relative_to(desk.root).as_posix() if taken else "a page"
+            desk.add(name, "", f"its name is taken by {where}")
+        with desk.judging(name):
+            check_variants(Entry(path))
 
 
 def _published(desk: Desk) -> None:
     """What is published stays as it is; tuned values alone are written anew, by a further look."""
     for name, data in desk.files.items():
         there = desk.base / name
-        if there.is_file() and there.read_bytes() != data and kind_of(name) not in ("tuned", "test"):
+        if there.is_file() and there.read_bytes() != data and kind_of(name) != "tuned":
             desk.add(name, "", "is published already, and differs: what is published stays")
 
 

@@ -1,7 +1,7 @@
 """The records of a plan: the runs it asks for, each once, at the tuned values, and each as its log says."""
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,20 +12,13 @@ from bench.mode import FLOAT, read_mode
 from bench.plan import Plan
 from bench.record import Log, Record, find_records, read_log, read_record
 from bench.score.evidence import departures
-from bench.submission.desk import Desk, Values, short
+from bench.submission.desk import Desk, short
 from bench.submission.files import parts_of_name
 from bench.submission.logs import Sizes, inconsistencies, sizes_of_blocks
+from bench.submission.values import Led
 from bench.task import Task, rung_name
-from bench.tuned import Tuned, read_tuned, rest_of
+from bench.tuned import Tuned, rest_of
 from bench.verify import lint_record, lint_siblings
-
-
-@dataclass(frozen=True)
-class Led:
-    """Tuned values, as they were written and as the ledger leads to them."""
-
-    tuned: Tuned
-    values: Mapping[str, Mapping[float, Values]]  # by mode and rung
 
 
 @dataclass
@@ -34,7 +27,8 @@ class Runs:
     plan: Plan
     task: Task
     entry: Entry
-    led: Led | None  # None: not known, or those of the plan that was looked at
+    led: Led | None  # None: not known
+    yardstick: Tuned | None
     name: str  # of the plan's file
 
     def all(self, names: list[str]) -> None:
@@ -86,20 +80,14 @@ class Runs:
         own = {key: value for key, value in inputs.values.items() if "." not in key}
         wanted = led.values.get(inputs.mode, {}).get(rung)
         if inputs.track == "transfer":
-            table = led.tuned.transfer.get(FLOAT, {}).get(rung_name(rung), {})
             own = {key: value for key, value in inputs.values.items() if not key.startswith("rest.")}
-            wanted = dict(table)
+            wanted = dict(led.transfer.get(rung_name(rung), {}))
         if own != wanted:
             yield "inputs.values", f"{short(own)}, tuned {short(wanted)}"
         rest = {key.removeprefix("rest."): v for key, v in inputs.values.items() if key.startswith("rest.")}
-        if rest and self.plan.yardstick and (theirs := self._yardstick(rung)) is not None and rest != theirs:
+        theirs = rest_of(self.yardstick.at(rung)) if self.yardstick else {}
+        if (self.entry.facts.scope != "full" or rest) and rest != theirs:
             yield "inputs.values.rest", f"{short(rest)}, the yardstick's {short(theirs)}"
-
-    def _yardstick(self, rung: float) -> dict[str, float] | None:
-        reference = self.task.reference
-        paths = sorted((self.desk.base / "baselines").glob(f"*/{reference}.toml"))
-        tuned = read_tuned(paths[0], self.plan.task, reference) if paths else None
-        return rest_of(tuned.at(rung)) if tuned and tuned.plan == self.plan.yardstick else None
 
     def _together(self, found: dict[str, Record], sizes: dict[str, Sizes]) -> None:
         """What only shows over all records: the plan's runs, each once, and the same data as everybody's."""

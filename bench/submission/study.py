@@ -1,20 +1,21 @@
 """One plan of a bundle: is it the one that the rules write, and do its trials lead to the tuned values?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.entry import Entry
 from bench.errors import BenchError
-from bench.ledger import Trial, ledger_path, read_ledger
+from bench.ledger import Study as Ledgered
+from bench.ledger import ledger_path, read_ledger
 from bench.mode import FLOAT
 from bench.plan import PLACEBO, Plan, add_modes, all_plans, make_plan, plan_path
 from bench.rerun import rerun_plan
 from bench.spec import read_toml
-from bench.submission.desk import Desk, Values, short
-from bench.submission.runs import Led, Runs
-from bench.task import Task, read_task, rung_name
-from bench.trials import state_of
-from bench.tuned import Tuned, tuned_path
+from bench.submission.desk import Desk, short
+from bench.submission.runs import Runs
+from bench.submission.values import Led, departures_of, led_to
+from bench.task import Task, read_task
+from bench.tuned import Tuned, read_tuned, tuned_path
 from bench.versions import NAME, check_record, read_pins
 
 SEEDS = 3  # of a plan at every rung (protocol D)
@@ -27,7 +28,6 @@ class Study:
     desk: Desk
     name: str  # of the plan's file
     plan: Plan
-    entry_path: Path | None
 
     @property
     def records(self) -> list[str]:
@@ -55,13 +55,13 @@ class Study:
         if entry is None or task is None:
             return
         self._rules(entry, task)
-        trials = self._ledger(self.ledger) if self.plan.after is None else []
-        led = self._tuned(self.tuned, trials, task) if trials is not None else None
-        Runs(self.desk, self.plan, task, entry, led, self.name).all(self.records)
+        yardstick = None if entry.name == task.reference else self._yardstick(task)
+        led = self._tuned(task, yardstick) if self._ledger(self.ledger) else None
+        Runs(self.desk, self.plan, task, entry, led, yardstick, self.name).all(self.records)
 
     def _entry(self) -> Entry | None:
         home = f"baselines/{self.plan.algorithm}/{self.plan.twin}.toml"
-        path = self.entry_path if self.entry_path and home in self.desk.files else self.desk.base / home
+        path = self.desk.root / home
         source = f"baselines/{self.plan.algorithm}/optimizer.py"
         if not path.is_file() or not (path.parent / "optimizer.py").is_file():
             self.desk.add(source if path.is_file() else home, "", "is missing: the plan's entry")
@@ -90,6 +90,21 @@ class Study:
             return None
         return task
 
+    def _yardstick(self, task: Task) -> Tuned | None:
+        """Return the tuned values that the rest and the transfer track take: those that the plan names, and no others.
+
+        They must be the reference's current ones, as they are when a plan is written and carried out.
+        """
+        paths = sorted((self.desk.root / "baselines").glob(f"*/{task.reference}.toml"))
+        tuned = read_tuned(paths[0], self.plan.task, task.reference) if paths else None
+        if tuned is None:
+            self.desk.add(self.name, "yardstick", f"{task.reference} has no tuned values on {self.plan.task} here")
+        elif tuned.plan != self.plan.yardstick:
+            mine = "none" if self.plan.yardstick is None else short(self.plan.yardstick)
+            self.desk.add(self.name, "yardstick", f"{mine}, that of {task.reference} is {short(tuned.plan)}")
+            return None
+        return tuned
+
     def _rules(self, entry: Entry, task: Task) -> None:
         """The plan must be the one that bench plan writes, and the entry's first, or a look after it."""
         plan, known = self.plan, {p.digest: p for p in self._plans()}
@@ -106,7 +121,8 @@ class Study:
                 wanted = self._rerun(after)
             else:
                 kind, number = plan.machine_kind, int(placebo or 0)
-                wanted = make_plan(plan.task, task, entry, kind, yardstick, number, after, SEEDS, plan.modes)
+                lent = None if entry.name == task.reference else yardstick
+                wanted = make_plan(plan.task, task, entry, kind, lent, number, after, SEEDS, plan.modes)
         except BenchError as error:
             self.desk.add(self.name, "", error.what)
             return
@@ -133,10 +149,12 @@ class Study:
         except BenchError:
             return [*found, self.plan]
 
-    def _ledger(self, name: str) -> list[Trial] | None:
+    def _ledger(self, name: str) -> bool:
+        """Look at the plan's trials; return whether the ledger can be followed. A plan after another may have none."""
         if name not in self.desk.files:
-            self.desk.add(name, "", "is missing: the plan's ledger")
-            return None
+            if self.plan.after is None:
+                self.desk.add(name, "", "is missing: the plan's ledger")
+            return self.plan.after is not None
         trials = self.desk.read(name, lambda path: read_ledger(path, self.plan))
         seen: dict[str, str] = {}
         for trial in trials or ():
@@ -145,48 +163,33 @@ class Study:
                     self.desk.add(name, f"line {trial.number + 1}", "a finished run has a loss and a chain")
                 if run.loss_chain and seen.setdefault(run.loss_chain, run.run_id) != run.run_id:
                     self.desk.add(name, f"line {trial.number + 1}", "its chain of losses is another run's")
-        return trials
+        return trials is not None
 
-    def _tuned(self, name: str, trials: list[Trial], task: Task) -> Led | None:
-        """Return the tuned values as written and as the ledger leads to them."""
-        if self.plan.after is not None:
-            return self._looked_at(name)
-        ledger = ledger_path(Path("leaderboard/ledgers"), self.plan).as_posix()
+    def _tuned(self, task: Task, yardstick: Tuned | None) -> Led | None:
+        """Return what the ledgers lead to; the file of tuned values must be that, whichever plan it comes with."""
+        steps = {rung: task.steps(rung) for rung in task.budget.rungs}
         try:
-            state = state_of(self.plan, {rung: task.steps(rung) for rung in task.budget.rungs}, trials)
+            led = led_to(self.plan, self._studies(), steps)
         except BenchError as error:
-            self.desk.add(ledger, "", error.what)
+            self.desk.add(self.ledger, "", error.what)
             return None
-        if state.tuned is None:
-            self.desk.add(ledger, "", "ends before the plan's trials do")
+        if not (self.desk.root / self.tuned).is_file():
+            self.desk.add(self.tuned, "", "is missing: the tuned values")
             return None
-        if name not in self.desk.files:
-            self.desk.add(name, "", "is missing: the tuned values")
-            return None
-        tuned = self.desk.read(name, lambda path: read_toml(path, Tuned))
+        tuned = self.desk.read(self.tuned, lambda path: read_toml(path, Tuned))
         if tuned is None:
             return None
-        led = {FLOAT: state.tuned, **state.in_modes}
-        for mode, rung, values in ((mode, *one) for mode, rungs in led.items() for one in rungs.items()):
-            if tuned.tuned.get(mode, {}).get(rung_name(rung)) != values:
-                self.desk.add(name, f"tuned.{mode}.{rung_name(rung)}", "is not what the ledger leads to")
-        facts = (("plan", tuned.plan, self.plan.digest), ("ledger", tuned.ledger, trials[-1].digest),
-                 ("cost.trials", tuned.cost.trials, len(trials)))  # fmt: skip
-        for key, mine, wanted in facts:
-            if mine != wanted:
-                self.desk.add(name, key, f"{short(mine)}, the ledger says {short(wanted)}")
-        return Led(tuned, {mode: {r: dict(v) for r, v in rungs.items()} for mode, rungs in led.items()})
+        for key, reason in departures_of(tuned, led, yardstick):
+            self.desk.add(self.tuned, key, reason)
+        return replace(led, transfer=tuned.transfer.get(FLOAT, {}))
 
-    def _looked_at(self, name: str) -> Led | None:
-        """Return the values that the plan which was looked at left behind: further seeds and reruns are run at them."""
-        here = self.desk.root if name in self.desk.files else self.desk.base
-        try:
-            tuned = read_toml(here / name, Tuned)
-        except BenchError as error:
-            self.desk.refused(name, error)
-            return None
-        values: dict[str, dict[float, Values]] = {
-            mode: {float(rung.removesuffix("x")): dict(own) for rung, own in rungs.items()}
-            for mode, rungs in tuned.tuned.items()
-        }
-        return Led(tuned, values)
+    def _studies(self) -> dict[str, Ledgered]:
+        """Return the entry's plans in the bundle and in the clone with their ledgers, by digest."""
+        mine = self.plan.entry, self.plan.task_digest, self.plan.entry_digest
+        plans = [plan for plan in self._plans() if (plan.entry, plan.task_digest, plan.entry_digest) == mine]
+        found = {}
+        for plan in plans:
+            name = ledger_path(Path("leaderboard/ledgers"), plan)
+            root = self.desk.root if name.as_posix() in self.desk.files else self.desk.base
+            found[plan.digest] = Ledgered(plan, tuple(read_ledger(root / name, plan)))
+        return found
