@@ -23,13 +23,16 @@ def files_of(entry: Entry, plans: list[Plan], leaderboard: Path) -> Files:
         tuned = tuned_path(entry.path, plan.task, plan.entry)
         paths[f"{home}/tuned/{plan.task}/{tuned.name}"] = tuned
         for folder, path in (("plans", plan_path(Path(), plan)), ("ledgers", ledger_path(Path(), plan))):
-            if folder == "plans" or plan.after is None:
+            if folder == "plans" or plan.after is None or (leaderboard / folder / path).is_file():
                 paths[f"leaderboard/{folder}/{path.as_posix()}"] = leaderboard / folder / path
         records = Path("records") / plan.task / plan.digest[:16]
         for path in sorted((leaderboard / records).glob("*")):
             name = f"leaderboard/{(records / path.name).as_posix()}"
             if kind_of(name):
                 paths[name] = path
+    test = f"tests/baselines/test_{entry.path.parent.name}.py"
+    if (leaderboard.parent / test).is_file():
+        paths[test] = leaderboard.parent / test
     missing = [name for name, path in paths.items() if not path.is_file()]
     if missing:
         raise BenchError(f"{missing[0]}: is not there yet", "bench evaluate makes it, and goes on where it was")

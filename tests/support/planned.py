@@ -72,14 +72,14 @@ def trial_run(plan: Plan, wanted: Configuration, seed: int, loss: float | None) 
     )  # fmt: skip
 
 
-def write_trials(path: Path, plan: Plan, loss, count: int | None = None, steps=STEPS) -> list[Trial]:
+def write_trials(path: Path, plan: Plan, loss, count: int | None = None, steps=STEPS, run=trial_run) -> list[Trial]:
     """Write the plan's ledger up to so many trials, or whole, and return it."""
     trials: list[Trial] = []
     while waiting := state_of(plan, steps, trials).waiting:
         for wanted in waiting:
             if len(trials) == count:
                 return trials
-            runs = tuple(trial_run(plan, wanted, seed, loss(wanted)) for seed in plan.tuning.seeds)
+            runs = tuple(run(plan, wanted, seed, loss(wanted)) for seed in plan.tuning.seeds)
             trials.append(append(path, plan, trials, wanted.stage, wanted.rung, wanted.values, runs))
     return trials
 
