@@ -58,14 +58,16 @@ def score(
 
 def _print_modes(rows: "list[IndexRow]", task: "Task", track: str, studies: "list[Study]", output: Format) -> None:
     from bench.children import quantized_path, read_quantized
-    from bench.score.evidence import controls_of, placebos_of
+    from bench.score.evidence import controls_of, looks_of, placebos_of
     from bench.score.mode_text import render_modes
     from bench.score.modes import mode_table
 
     paths = {row.run_id: quantized_path(Path(row.path)) for row in rows}
     children = {run_id: read_quantized(path) for run_id, path in paths.items() if path.exists()}
     held = [] if track == "declared" else studies
-    table = mode_table(rows, children, task, track, controls=controls_of(held), twins=placebos_of(held, rows))
+    table = mode_table(
+        rows, children, task, track, controls=controls_of(held), twins=placebos_of(held, rows), looks=looks_of(held)
+    )
     print(render_modes(table, output.value), end="")
 
 

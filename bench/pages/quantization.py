@@ -1,45 +1,38 @@
 """What survives rounding: each entry in each mode against the reference, and whether the order of entries changes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import altair as alt
 
-from bench.children import AfterTraining, Tails
 from bench.errors import BenchError
+from bench.index import IndexRow
 from bench.mode import FLOAT
 from bench.pages.charts import COLOURS, SHAPES
 from bench.pages.compare import signed
 from bench.pages.drawing import INK, Drawn, draw
 from bench.pages.shell import Page
 from bench.pages.views import Material
-from bench.record import Record
 from bench.score.degradation import Estimate
 from bench.score.efficiency import Efficiency, efficiency
-from bench.score.evidence import controls_of, placebos_of
-from bench.score.modes import ModeRow, ModeTable, mode_table
-from bench.task import Task
+from bench.score.evidence import controls_of, looks_of, placebos_of
+from bench.score.measured import Link, Measures
+from bench.score.modes import Lost, ModeRow, ModeTable, mode_table
+from bench.task import Task, rung_name
 
 LESS, MORE = "#0072b2", "#d55e00"  # the mode costs the entry less, or more, than the reference
-BUDGET = 1.0  # modes of training are run at 1x alone
 WIDTH, ROW = 90, 26  # pixels of a cell, at least
 WHOLE = 520  # of all together, at least: a page draws charts as wide as it is
 
 
 @dataclass(frozen=True)
-class Outlying:
-    """How far an entry's largest weights and activations stand out in a mode, and what the mode cost; means over seeds.
+class Gap:
+    """A task and track of which modes were measured, and of which there is no table yet."""
 
-    Measures are None where the mode does not round that side, or nothing was measured.
-    """
-
-    entry: str
-    mode: str
-    degradation: float  # nats
-    error: float | None  # of the logits, squared, relative
-    weights: tuple[float | None, float | None, float | None]  # max over mean, max over median, excess kurtosis
-    activations: tuple[float | None, float | None, float | None]
+    task: str
+    track: str
+    why: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -52,8 +45,11 @@ class QuantizationView:
     entries: tuple[str, ...]  # lowest float loss first
     cells: Mapping[tuple[str, str], ModeRow]  # by entry and mode, the reference's too
     chart: Drawn
-    outlying: tuple[Outlying, ...]
+    lost: tuple[Lost, ...]  # that no seed came through with
+    measures: tuple[Measures, ...]
+    links: tuple[Link, ...]
     scatter: Drawn | None  # of outliers of the weights and degradations
+    rung: str  # at which entries are shown: the lowest ranked one, where modes of training are run
     table: ModeTable
 
     @property
@@ -63,10 +59,12 @@ class QuantizationView:
 
 def quantization_pages(material: Material) -> list[Page]:
     """Return the page where a mode other than float was measured."""
-    views = [view for task in material.tasks for track in ("tuned", "transfer", "declared")
+    found = [view for task in material.tasks for track in ("tuned", "transfer", "declared")
              if (view := quantization_view(task, track, material)) is not None]  # fmt: skip
-    worth = efficiencies(views, material.tasks)
-    return [Page("quantization.html", "quantization.html", {"views": views, "worth": worth})] if views else []
+    views = [view for view in found if isinstance(view, QuantizationView)]
+    shown = {"views": views, "gaps": [gap for gap in found if isinstance(gap, Gap)],
+             "worth": efficiencies(views, material.tasks)}  # fmt: skip
+    return [Page("quantization.html", "quantization.html", shown)] if found else []
 
 
 @dataclass(frozen=True)
@@ -100,29 +98,36 @@ def efficiencies(views: Sequence[QuantizationView], tasks: Mapping[str, Task]) -
     return found
 
 
-def quantization_view(task: str, track: str, material: Material) -> QuantizationView | None:
-    """Return a task's entries in all modes at 1x; None where no entry stands beside the reference in any."""
+def quantization_view(task: str, track: str, material: Material) -> QuantizationView | Gap | None:
+    """Return a task's entries in all modes at the lowest ranked rung; None where no mode was measured on the track."""
     definition, studies = material.tasks[task], material.studies.get(task, []) if track != "declared" else []
     rows = material.rows.get(task, [])
+    if not _tried(rows, definition, track, material):
+        return None
     try:
         table = mode_table(
-            rows, material.quantized, definition, track, controls=controls_of(studies), twins=placebos_of(studies, rows)
-        )
-    except BenchError:
-        return None
-    at_rung = [(mode, row) for mode, found in table.rows.items() for row in found if row.cell.budget == BUDGET]
+            rows, material.quantized, definition, track, controls=controls_of(studies),
+            twins=placebos_of(studies, rows), looks=looks_of(studies),
+        )  # fmt: skip
+    except BenchError as error:
+        return Gap(task, track, (error.what,))
+    rung = definition.budget.compared[0]
+    at_rung = [(mode, row) for mode, found in table.rows.items() for row in found if row.cell.budget == rung]
     cells = {(row.cell.entry, mode): row for mode, row in at_rung}
     others = {key: row for key, row in cells.items() if key[0] != table.reference}
+    lost = tuple(one for one in table.lost if one.budget == rung)
     basis: Literal["loss", "budget"] = (
         "loss" if any(row.compared.at_equal_loss for row in others.values()) else "budget"
     )
     beyond = {key: found for key, row in others.items() if (found := beyond_reference(row, basis)) is not None}
     if not beyond:
-        return None
+        told = [f"{one.entry} in {one.mode}: no seed came through ({one.why})" for one in lost]
+        why = f"no entry stands beside {table.reference} in any mode at {rung_name(rung)} yet"
+        return Gap(task, track, (why, *told, *table.notes)) if others or lost else None
     best = {entry: row.cell.float_loss for (entry, _), row in others.items()}
     entries = sorted(best, key=lambda entry: (best[entry], entry))
     modes = [mode for mode in table.rows if any(other == mode for _, other in others)]
-    outlying = outlying_of(task, track, material)
+    measured = tuple(one for one in table.measures if one.budget == rung)
     return QuantizationView(
         task=task,
         track=track,
@@ -132,27 +137,27 @@ def quantization_view(task: str, track: str, material: Material) -> Quantization
         entries=tuple(entries),
         cells=cells,
         chart=heat_map(task, track, entries, modes, beyond, basis),
-        outlying=outlying,
-        scatter=outlier_chart(task, track, outlying),
+        lost=lost,
+        measures=measured,
+        links=tuple(link for link in table.links if link.budget == rung),
+        scatter=outlier_chart(task, track, measured),
+        rung=rung_name(rung),
         table=table,
+    )
+
+
+def _tried(rows: Sequence[IndexRow], task: Task, track: str, material: Material) -> bool:
+    """Return whether a run of an entry on the track trained in a mode that rounds, or was measured in one."""
+    return any(
+        row.mode != FLOAT or row.run_id in material.quantized
+        for row in rows
+        if row.task_digest == task.digest and row.track == track and row.entry != task.reference
     )
 
 
 def beyond_reference(row: ModeRow, basis: str) -> Estimate | None:
     """Return what the mode costs the entry beyond what it costs the reference, at equal loss or at equal budget."""
     return row.compared.at_equal_loss if basis == "loss" else row.compared.at_equal_budget
-
-
-def _finished(task: str, track: str, material: Material) -> Iterator[Record]:
-    """Yield the float runs of this version of the task at 1x, a yardstick's tuned ones on every track but declared."""
-    definition = material.tasks[task]
-    for record in material.records:
-        inputs = record.inputs
-        own = inputs.track == track or (record.entry == definition.reference and (track, inputs.track)
-                                        == ("transfer", "tuned"))  # fmt: skip
-        if (inputs.task_digest == definition.digest and own and inputs.budget == BUDGET and inputs.mode == FLOAT
-                and record.outcome == "finished"):  # fmt: skip
-            yield record
 
 
 def heat_map(
@@ -191,42 +196,11 @@ def heat_map(
     return draw(chart, title, said, f"heat-{task}-{track}")
 
 
-def outlying_of(task: str, track: str, material: Material) -> tuple[Outlying, ...]:
-    """Return what was measured of the finished weights of each entry, the reference too, by mode and entry."""
-    found: dict[tuple[str, str], list[AfterTraining]] = {}
-    for record in _finished(task, track, material):
-        child = material.quantized.get(record.run_id)
-        for mode, measured in child.modes.items() if child else ():
-            if measured.degradation is not None:
-                found.setdefault((mode, record.entry), []).append(measured)
-    return tuple(
-        Outlying(
-            entry=entry,
-            mode=mode,
-            degradation=_mean([one.degradation for one in ones]) or 0.0,
-            error=_mean([one.diagnosis.error for one in ones]),
-            weights=_tails([one.diagnosis.weights for one in ones]),
-            activations=_tails([one.diagnosis.activations for one in ones]),
-        )
-        for (mode, entry), ones in sorted(found.items())
-    )
-
-
-def _tails(tails: Sequence[Tails]) -> tuple[float | None, float | None, float | None]:
-    return (_mean([one.max_over_mean for one in tails]), _mean([one.max_over_median for one in tails]),
-            _mean([one.kurtosis for one in tails]))  # fmt: skip
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    there = [value for value in values if value is not None]
-    return sum(there) / len(there) if there else None
-
-
-def outlier_chart(task: str, track: str, outlying: Sequence[Outlying]) -> Drawn | None:
+def outlier_chart(task: str, track: str, measured: Sequence[Measures]) -> Drawn | None:
     """Return degradation over how far the largest weights stand out, one mark for each entry and mode."""
     points = [
-        {"entry": one.entry, "mode": one.mode, "outlier": one.weights[1], "degradation": one.degradation}
-        for one in outlying if one.weights[1] is not None
+        {"entry": one.entry, "mode": one.mode, "outlier": value, "degradation": one.degradation}
+        for one in measured if (value := one.value("weights", "max_over_median")) is not None
     ]  # fmt: skip
     if not points:
         return None

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from bench.errors import BenchError
 from bench.index import IndexRow
+from bench.mode import FLOAT
 from bench.score.cells import Selection, select
 from bench.score.curve import Curve, Fit, fit_ladder
 from bench.score.ladder import judge_ladder, unstable_budgets
@@ -16,7 +17,7 @@ from bench.score.rows import Rung as Rung
 from bench.score.rows import mean_of, multi_epoch, rows_of
 from bench.score.scorer import Scorer, tau_of, with_correlation
 from bench.score.standings import Costs, Logs, placebos_apart, with_beside, with_standings
-from bench.score.statistics import level_of_look, no_interval, pool
+from bench.score.statistics import Noise, level_of_look, no_interval, pool
 from bench.task import Task, rung_name
 
 
@@ -65,10 +66,10 @@ def make_board(
     records: Iterable[IndexRow],
     task: Task,
     reference: str,
-    mode: str = "bf16",
+    mode: str = FLOAT,
     track: str = "tuned",
     reference_track: str | None = None,
-    tau: float | None = None,
+    tau: Tau | float | None = None,
     *,
     twins: Mapping[str, str] | None = None,
     looks: Mapping[str, int] | None = None,
@@ -79,31 +80,26 @@ def make_board(
     """Return the board of one task, mode and track.
 
     The reference's track defaults to the board's own where it ran there, else to tuned. tau is the task's tuning
-    noise where it is known from elsewhere; else it is what the board's placebos show. twins names the entry that each
-    placebo is a further tuning of, by default from their names. looks gives the look that an entry's plan is at
-    (0 by default: nothing was added to it), costs what an entry costs beside tokens, logs the runs' logs by run_id.
+    noise where it is known from elsewhere (tuning_noise); else it is what the board's placebos show. twins names the
+    entry that each placebo is a further tuning of, by default from their names. looks gives the look that an entry's
+    plan is at (0 by default: nothing was added to it), costs what an entry costs beside tokens, logs the runs' logs by
+    run_id.
     controls are shown, and take no part where rows are compared.
     """
-    if tau is not None and not (math.isfinite(tau) and tau >= 0):
-        raise BenchError(f"tau must be a number from 0 up, got {tau}")
+    given = Tau(tau) if isinstance(tau, float | int) else tau
+    if given is not None and not (math.isfinite(given.value) and given.value >= 0):
+        raise BenchError(f"tau must be a number from 0 up, got {given.value}")
     looks = looks or {}
     for look in looks.values():
         level_of_look(look)  # refuses a fourth one
-    chosen = select(records, task.digest, mode, track, reference, reference_track)
-    by_name = rows_of(chosen, task, None if twins is None else dict(twins), controls)
-    ladder, rows = by_name[reference], [row for name, row in by_name.items() if name != reference]
-    measured = [rung for rung in ladder.rungs if rung.losses]
-    if len(measured) < 2:
-        _refuse_short_ladder(chosen, task, reference, measured)
-    tokens, means = [rung.charged_tokens for rung in measured], [mean_of(rung) for rung in measured]
-    curve, fit = Curve.through(tokens, means), fit_ladder(tokens, means, float(task.budget.tokens))
-    noise = pool(rung.losses for row in by_name.values() for rung in row.rungs)
-    no_speedup, rises = judge_ladder(measured, noise)
-    unstable = unstable_budgets(curve, ladder, rows, noise)
-    on_ladder = {r.budget for row in rows for r in row.rungs if curve.tokens[0] <= r.tokens <= curve.tokens[-1]}
-    stable = frozenset(on_ladder - set(unstable))
-    found = _tau(tau, track, rows, curve, stable, multi_epoch([ladder, *rows]))
-    seeds = [len(rung.losses) for rung in sorted(measured, key=lambda rung: rung.charged_tokens)]
+    ground = _ground(records, task, reference, mode, track, reference_track, twins, controls)
+    chosen, ladder, rows, noise = ground.chosen, ground.ladder, ground.rows, ground.noise
+    curve, unstable, stable = ground.curve, ground.unstable, ground.stable
+    tokens, means = [rung.charged_tokens for rung in ground.measured], [mean_of(rung) for rung in ground.measured]
+    fit = fit_ladder(tokens, means, float(task.budget.tokens))
+    no_speedup, rises = judge_ladder(ground.measured, noise)
+    found = _tau(given, track, ground)
+    seeds = [len(rung.losses) for rung in sorted(ground.measured, key=lambda rung: rung.charged_tokens)]
     scorer = Scorer(curve, fit, noise, seeds, found, looks)
     not_ranked = _not_ranked(track, None if found is None else found.value, no_speedup, no_interval(noise))
     scored, failing = _scored(rows, ladder, scorer, sorted(stable), not_ranked, no_speedup, costs or {}, logs or {})
@@ -140,13 +136,60 @@ def _refuse_short_ladder(chosen: Selection, task: Task, reference: str, measured
     )
 
 
-def _tau(
-    given: float | None, track: str, rows: list[Row], curve: Curve, stable: frozenset[float], repeats: frozenset[float]
+def tuning_noise(
+    records: Iterable[IndexRow],
+    task: Task,
+    reference: str,
+    track: str,
+    reference_track: str | None = None,
+    twins: Mapping[str, str] | None = None,
 ) -> Tau | None:
+    """Return the tuning noise that a task's placebos show in bf16, where alone they run; None where there is none."""
+    if track != "tuned":
+        return None
+    try:
+        return _tau(None, track, _ground(records, task, reference, FLOAT, track, reference_track, twins, ()))
+    except BenchError:
+        return None
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """What a board's speedups are read from."""
+
+    chosen: Selection
+    ladder: Row
+    rows: list[Row]
+    measured: list[Rung]  # of the ladder, those that some run finished
+    curve: Curve
+    noise: Noise
+    unstable: tuple[float, ...]
+    stable: frozenset[float]
+
+
+def _ground(
+    records: Iterable[IndexRow], task: Task, reference: str, mode: str, track: str, reference_track: str | None,
+    twins: Mapping[str, str] | None, controls: Collection[str],
+) -> _Ground:  # fmt: skip
+    chosen = select(records, task.digest, mode, track, reference, reference_track)
+    by_name = rows_of(chosen, task, None if twins is None else dict(twins), controls)
+    ladder, rows = by_name[reference], [row for name, row in by_name.items() if name != reference]
+    measured = [rung for rung in ladder.rungs if rung.losses]
+    if len(measured) < 2:
+        _refuse_short_ladder(chosen, task, reference, measured)
+    curve = Curve.through([rung.charged_tokens for rung in measured], [mean_of(rung) for rung in measured])
+    noise = pool(rung.losses for row in by_name.values() for rung in row.rungs)
+    unstable = unstable_budgets(curve, ladder, rows, noise)
+    on_ladder = {r.budget for row in rows for r in row.rungs if curve.tokens[0] <= r.tokens <= curve.tokens[-1]}
+    return _Ground(chosen, ladder, rows, measured, curve, noise, unstable, frozenset(on_ladder - set(unstable)))
+
+
+def _tau(given: Tau | None, track: str, ground: _Ground) -> Tau | None:
     """Return the tuning noise of a tuned board; the other tracks have none."""
     if track != "tuned":
         return None
-    return tau_of(rows, curve, stable, repeats) if given is None else Tau(given)
+    beyond = multi_epoch([ground.ladder, *ground.rows])
+    return tau_of(ground.rows, ground.curve, ground.stable, beyond) if given is None else given
 
 
 def _not_ranked(track: str, tau: float | None, no_speedup: str | None, without_interval: str | None) -> str | None:

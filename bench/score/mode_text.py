@@ -11,7 +11,8 @@ from tabulate import tabulate
 
 from bench.errors import BenchError, did_you_mean
 from bench.score.degradation import Estimate
-from bench.score.modes import ModeRow, ModeTable
+from bench.score.measured import Measures
+from bench.score.modes import Lost, ModeRow, ModeTable
 from bench.score.table import FORMATS
 from bench.score.wording import bounded, interval
 from bench.task import rung_name
@@ -21,7 +22,9 @@ COLUMNS = (
     "at equal budget", "speedup in mode", "rank", "failed",
 )  # fmt: skip
 LINKS = ("mode", "rung", "side", "measure", "entries", "rank correlation with degradation")
-CROSSED = ("loss", "mode", "entry", "rung", "at tokens", "degradation", "seeds")
+CROSSED = (
+    "loss", "mode", "entry", "rung", "at tokens", "bf16", "degradation", "beyond the reference", "seeds",
+)  # fmt: skip
 LEGEND = (
     "nats per token; degradation is loss in the mode less loss in bf16; 95% intervals stand in brackets, * marks one "
     "that leaves 0 out; ranks are in bf16 -> in the mode"
@@ -39,17 +42,23 @@ def render_modes(table: ModeTable, format: str = "plain") -> str:
     blocks = [
         _prose(f"{table.task}, track {table.track}: entries by modes, against {table.reference}. {LEGEND}.", format)
     ]
-    for mode, rows in table.rows.items():
-        blocks += [_prose(f"{mode}:", format), _grid([_line(row) for row in rows], COLUMNS, format)]
+    for mode in table.modes:
+        lines = [_line(row) for row in table.rows.get(mode, ())]
+        lines += [_lost_line(one) for one in table.lost if one.mode == mode]
+        blocks += [_prose(f"{mode}:", format), _grid(lines, COLUMNS, format)]
     if table.crossed:
         lines = [[f"{one.threshold:g}", one.mode, one.entry, rung_name(one.budget), f"{one.tokens:,.0f}",
-                  f"{one.degradation:.4f}", str(one.seeds)] for one in table.crossed]  # fmt: skip
+                  f"{one.float_loss:.4f}", f"{one.degradation:.4f}", _estimate(one.beyond), str(one.seeds)]
+                 for one in table.crossed]  # fmt: skip
         title = "at common losses, from the middle of schedules, which degrade unlike their ends:"
         blocks += [_prose(title, format), _grid(lines, CROSSED, format)]
     if table.links:
         lines = [[one.mode, rung_name(one.budget), one.side, one.measure.replace("_", " "), str(one.entries),
                   _estimate(Estimate(one.value, one.low, one.high), 2)] for one in table.links]  # fmt: skip
-        blocks += [_prose("outliers against degradation, across entries:", format), _grid(lines, LINKS, format)]
+        blocks += [
+            _prose("the logits' error and outliers against degradation, across entries:", format),
+            _grid(lines, LINKS, format),
+        ]
     blocks += [_prose(f"note: {note}", format) for note in table.notes]
     return "\n\n".join(blocks) + "\n"
 
@@ -68,6 +77,10 @@ def _line(row: ModeRow) -> list[str]:
     ]  # fmt: skip
 
 
+def _lost_line(one: Lost) -> list[str]:
+    return [one.entry, rung_name(one.budget), "0", *[""] * (len(COLUMNS) - 4), one.why]
+
+
 def _estimate(found: Estimate | None, digits: int = 4) -> str:
     if found is None:
         return ""
@@ -84,10 +97,19 @@ def mode_facts(table: ModeTable) -> dict[str, Any]:
         "track": table.track,
         "reference": table.reference,
         "modes": {mode: [_facts(row) for row in rows] for mode, rows in table.rows.items()},
+        "failed": [asdict(one) for one in table.lost],
         "common_losses": [asdict(one) for one in table.crossed],
         "outliers": [asdict(one) for one in table.links],
+        "measures": [_measured(one) for one in table.measures],
         "notes": list(table.notes),
     }
+
+
+def _measured(one: Measures) -> dict[str, Any]:
+    sides: dict[str, dict[str, float]] = {}
+    for (side, measure), value in one.values.items():
+        sides.setdefault(side, {})[measure] = value
+    return {"entry": one.entry, "mode": one.mode, "budget": one.budget, "degradation": one.degradation, **sides}
 
 
 def _facts(row: ModeRow) -> dict[str, Any]:
@@ -126,6 +148,9 @@ def _csv(table: ModeTable) -> str:
                 line += [None] * 3 if found is None else [found.value, found.low, found.high]
             line += [None] * 3 if speedup is None else [speedup.value, speedup.low, speedup.high]
             writer.writerow([*line, row.float_rank, row.rank])
+    for one in table.lost:
+        line = [table.task, table.track, one.mode, one.entry, one.budget, 0, None, None, one.failed]
+        writer.writerow([*line, *[None] * (len(names) - len(line))])
     return text.getvalue()
 
 

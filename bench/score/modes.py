@@ -1,20 +1,19 @@
 """Entries by modes: which cells there are, each mode's board, and how ranks move (protocol E)."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.children import Quantized
 from bench.errors import BenchError
 from bench.index import IndexRow
-from bench.mode import FLOAT, mode_names, read_mode
-from bench.score.board import make_board
-from bench.score.cells import Cells, Selection, select
-from bench.score.degradation import Cell, Compared, compare, correlation_with
+from bench.mode import FLOAT, read_mode
+from bench.score.board import make_board, tuning_noise
+from bench.score.cells import Selection, select
+from bench.score.degradation import Cell, Compared, compare
+from bench.score.measured import Children, Crossed, Finished, Link, Measures, crossed, finished, links, measures
+from bench.score.placebo import Tau
 from bench.score.speedup import Speedup
 from bench.task import Task
-
-MEASURES = ("max_over_mean", "max_over_median", "kurtosis", "feature_kurtosis")  # of weights and of activations
-Children = Mapping[str, Quantized]  # by the parent's run_id
 
 
 @dataclass(frozen=True)
@@ -32,30 +31,14 @@ class ModeRow:
 
 
 @dataclass(frozen=True)
-class Link:
-    """How a measure of outliers goes with degradation, across entries at one rung in one mode."""
+class Lost:
+    """An entry at a rung that no seed came through a mode with: a row with its causes, and nothing to compare."""
 
-    mode: str
-    budget: float
-    side: str  # weights or activations
-    measure: str
-    entries: int
-    value: float
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
-class Crossed:
-    """Degradation where curves first passed a common loss, in the middle of their schedules: labelled, never ranked."""
-
-    threshold: float
-    mode: str
     entry: str
+    mode: str
     budget: float
-    tokens: float  # mean over seeds
-    degradation: float
-    seeds: int
+    failed: int  # seeds
+    why: str
 
 
 @dataclass(frozen=True)
@@ -64,9 +47,30 @@ class ModeTable:
     track: str
     reference: str
     rows: dict[str, tuple[ModeRow, ...]]  # by mode: training modes first; the reference's rungs first
+    lost: tuple[Lost, ...] = ()
+    measures: tuple[Measures, ...] = ()  # of modes of finished checkpoints
     links: tuple[Link, ...] = ()
     crossed: tuple[Crossed, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def modes(self) -> list[str]:
+        """Every mode that something is known of, those of training first."""
+        return sorted({*self.rows, *(one.mode for one in self.lost)}, key=_training_first)
+
+
+def _training_first(mode: str) -> tuple[bool, str]:
+    return read_mode(mode).kind != "training", mode
+
+
+@dataclass(frozen=True)
+class _Found:
+    chosen: Selection  # the records in bf16
+    rows: list[IndexRow]  # of all modes, made on the kind of machine that those in bf16 were
+    finished: dict[str, Finished]
+    cells: list[Cell]
+    lost: list[Lost]
+    notes: list[str]
 
 
 def mode_table(
@@ -74,30 +78,37 @@ def mode_table(
     children: Children,
     task: Task,
     track: str,
-    tau: float | None = None,
     controls: Collection[str] = (),
     twins: Mapping[str, str] | None = None,
+    looks: Mapping[str, int] | None = None,
 ) -> ModeTable:
-    """Return entries by modes on one track. tau is the tuning noise of the board in bf16; controls have no ranks."""
-    chosen, cells, notes = _cells(rows, children, task, track)
-    found = {}
-    for name in sorted({cell.mode for cell in cells}, key=lambda name: (read_mode(name).kind != "training", name)):
-        mine = sorted(
-            (cell for cell in cells if cell.mode == name),
-            key=lambda cell: (cell.entry != task.reference, cell.entry, cell.budget),
-        )
-        speedups = _speedups(rows, chosen, mine, task, name, track, tau, twins, notes)
-        unranked = {task.reference, *controls, *(twins or {})}
-        found[name] = _ranked(compare(mine, task.reference), speedups, unranked)
-    if not found:
+    """Return entries by modes on one track; controls have no ranks, and looks are those of a board.
+
+    Placebos run in bf16 alone: the tuning noise that they show there is that of speedups in every mode.
+    """
+    there = _found(rows, children, task, track)
+    chosen, notes = there.chosen, there.notes
+    if not there.cells and not there.lost:
         raise BenchError(
             f"{chosen.task}: nothing was measured in any mode but {FLOAT} on the track {track}",
             "bench quantize measures a record's checkpoint; a plan with modes measures all of them: bench plan --modes",
         )
-    links = tuple(link for name in found for link in _links(name, chosen.cells, children))
+    tau = tuning_noise(there.rows, task, task.reference, track, chosen.reference_track, twins)
+    found = {}
+    for name in sorted({cell.mode for cell in there.cells}, key=_training_first):
+        mine = sorted(
+            (cell for cell in there.cells if cell.mode == name),
+            key=lambda cell: (cell.entry != task.reference, cell.entry, cell.budget),
+        )
+        speedups = _speedups(there, mine, task, name, track, tau, twins, looks)
+        unranked = {task.reference, *controls, *(twins or {})}
+        found[name] = _ranked(compare(mine, task.reference), speedups, unranked)
+    measured = measures(chosen.cells, there.finished)
+    distinct = [one for one in measured if one.entry not in (twins or {})]  # a placebo is its twin's once more
     return ModeTable(
-        chosen.task, track, task.reference, found, links, tuple(_crossed(chosen.cells, children)), tuple(notes)
-    )
+        chosen.task, track, task.reference, found, tuple(there.lost), measured, tuple(links(distinct)),
+        tuple(crossed(chosen.cells, there.finished, task.reference)), tuple(dict.fromkeys(notes)),
+    )  # fmt: skip
 
 
 def degradations(
@@ -105,70 +116,84 @@ def degradations(
 ) -> dict[tuple[str, float], dict[str, float]]:
     """Return the mean degradation in nats in every mode that was measured, by entry and budget."""
     found: dict[tuple[str, float], dict[str, float]] = {}
-    for cell in _cells(rows, children, task, track)[1]:
+    for cell in _found(rows, children, task, track).cells:
         found.setdefault((cell.entry, cell.budget), {})[cell.mode] = cell.degradation
     return found
 
 
-def _cells(
-    rows: Sequence[IndexRow], children: Children, task: Task, track: str
-) -> tuple[Selection, list[Cell], list[str]]:
+def _found(rows: Sequence[IndexRow], children: Children, task: Task, track: str) -> _Found:
     """Return the records in bf16, the cells of all other modes, and what was left out, in words."""
     chosen = select(rows, task.digest, FLOAT, track, task.reference, None)
-    notes: list[str] = []
-    return chosen, _after(chosen.cells, children, notes) + _training(rows, chosen, task, track, notes), notes
+    kind = chosen.machine_kinds[0]
+    found, notes = finished(chosen.cells, children)
+    there = _Found(chosen, [row for row in rows if row.machine_kind == kind], found, [], [], [*chosen.notes, *notes])
+    _after(there)
+    _training(there, rows, task, track)
+    return there
 
 
-def _after(cells: Cells, children: Children, notes: list[str]) -> list[Cell]:
-    """Return the cells of modes of finished checkpoints; what an older version of a mode measured is left out."""
-    found, old = [], set()
-    current = {name: read_mode(name).digest for name in mode_names()}
-    for (entry, budget), rows in cells.items():
+def _after(there: _Found) -> None:
+    """Add the cells of modes of finished checkpoints."""
+    for (entry, budget), rows in there.chosen.cells.items():
         by_mode: dict[str, list[tuple[int, float, float]]] = {}
-        failed: dict[str, int] = {}
+        failed: dict[str, list[str]] = {}
         for row in rows:
-            for name, measured in (children[row.run_id].modes if row.run_id in children else {}).items():
-                if measured.mode_digest != current.get(name):
-                    old.add(name)
-                elif measured.loss is None or measured.degradation is None:
-                    failed[name] = failed.get(name, 0) + 1
+            found = there.finished.get(row.run_id)
+            for name, cause in found.failed.items() if found else ():
+                failed.setdefault(name, []).append(cause)
+            for name, measured in found.modes.items() if found else ():
+                if measured.loss is None or measured.degradation is None:
+                    failed.setdefault(name, []).append("loss no number")
                 else:
                     floats = measured.loss - measured.degradation
                     by_mode.setdefault(name, []).append((row.seed, floats, measured.loss))
-        for name, measures in by_mode.items():
-            seeds, floats_of, losses = zip(*sorted(measures), strict=True)
-            found.append(Cell(entry, name, budget, seeds, floats_of, losses, failed.get(name, 0)))
-    if old:
-        notes.append(f"left out: what other versions of {', '.join(sorted(old))} measured; bench quantize does it anew")
-    return found
+        _add(there, entry, budget, by_mode, failed)
 
 
-def _training(rows: Sequence[IndexRow], chosen: Selection, task: Task, track: str, notes: list[str]) -> list[Cell]:
-    """Return the cells of training modes: each run beside its twin in bf16."""
-    found = []
-    for name in sorted({row.mode for row in rows if row.task_digest == task.digest} - {FLOAT}):
+def _training(there: _Found, rows: Sequence[IndexRow], task: Task, track: str) -> None:
+    """Add the cells of training modes: each run beside its twin in bf16, made on the same kind of machine."""
+    chosen, notes = there.chosen, there.notes
+    mine = [row for row in rows if row.task_digest == task.digest and row.mode != FLOAT]
+    for name in sorted({row.mode for row in mine}):
+        other = sum(row.mode == name and row.machine_kind != chosen.machine_kinds[0] for row in mine)
+        if other:
+            notes.append(f"left out: {other} runs in {name} on another kind of machine than those in {FLOAT}")
         try:
-            there = select(rows, task.digest, name, track, task.reference, None).cells
+            there_too = select(there.rows, task.digest, name, track, task.reference, None)
         except BenchError as error:
             notes.append(f"left out: {name}: {error.what}")
             continue
-        for (entry, budget), runs in there.items():
-            twins = {row.seed: row for row in chosen.cells.get((entry, budget), []) if row.finished}
-            pairs = [(run.seed, twins[run.seed].score_loss, run.score_loss) for run in runs
-                     if run.finished and run.seed in twins]  # fmt: skip
-            whole = [(seed, base, loss) for seed, base, loss in pairs if base is not None and loss is not None]
-            if whole:
-                seeds, floats, losses = zip(*whole, strict=True)
-                failed = sum(not run.finished for run in runs)
-                found.append(Cell(entry, name, budget, seeds, floats, losses, failed))
-    return found
+        notes += [f"{name}: {note}" for note in there_too.notes if note not in chosen.notes]
+        lone = 0
+        for (entry, budget), runs in there_too.cells.items():
+            twins = {row.seed: row.score_loss for row in chosen.cells.get((entry, budget), []) if row.finished}
+            pairs = [(run.seed, base, run.score_loss) for run in runs
+                     if run.score_loss is not None and (base := twins.get(run.seed)) is not None]  # fmt: skip
+            lost = [run.outcome for run in runs if not run.finished]
+            lone += len(runs) - len(lost) - len(pairs)
+            _add(there, entry, budget, {name: pairs} if pairs else {}, {name: lost} if lost else {})
+        if lone:
+            notes.append(f"left out: {lone} runs in {name} without a run of the same seed in {FLOAT}")
+
+
+def _add(
+    there: _Found, entry: str, budget: float, by_mode: Mapping[str, list[tuple[int, float, float]]],
+    failed: Mapping[str, list[str]],
+) -> None:  # fmt: skip
+    for name, measured in by_mode.items():
+        seeds, floats, losses = zip(*sorted(measured), strict=True)
+        there.cells.append(Cell(entry, name, budget, seeds, floats, losses, len(failed.get(name, ()))))
+    for name in sorted(failed.keys() - by_mode.keys()):
+        why = ", ".join(f"{count} {cause}" for cause, count in Counter(failed[name]).most_common())
+        there.lost.append(Lost(entry, name, budget, len(failed[name]), why))
 
 
 def _speedups(
-    rows: Sequence[IndexRow], chosen: Selection, cells: Sequence[Cell], task: Task, mode: str, track: str,
-    tau: float | None, twins: Mapping[str, str] | None, notes: list[str],
+    there: _Found, cells: Sequence[Cell], task: Task, mode: str, track: str, tau: Tau | None,
+    twins: Mapping[str, str] | None, looks: Mapping[str, int] | None,
 ) -> dict[tuple[str, float], Speedup]:  # fmt: skip
     """Return the speedups within a mode: those of a board whose losses are the mode's."""
+    chosen, notes, rows = there.chosen, there.notes, there.rows
     if read_mode(mode).kind == "after":
         losses = {(cell.entry, cell.budget, seed): loss for cell in cells
                   for seed, loss in zip(cell.seeds, cell.losses, strict=True)}  # fmt: skip
@@ -179,7 +204,8 @@ def _speedups(
             if (key := (entry, budget, row.seed)) in losses
         ]
     try:
-        board = make_board(rows, task, task.reference, mode, track, chosen.reference_track, tau, twins=twins)
+        board = make_board(rows, task, task.reference, mode, track, chosen.reference_track, tau, twins=twins,
+                           looks=looks)  # fmt: skip
     except BenchError as error:
         notes.append(f"no speedups in {mode}: {error.what}")
         return {}
@@ -208,45 +234,3 @@ def _ranked(
             )
         found.append(ModeRow(one, speedups.get((cell.entry, cell.budget)), *places))
     return tuple(found)
-
-
-def _links(mode: str, cells: Cells, children: Children) -> list[Link]:
-    """Return the correlations of outlier measures with degradation across entries, at each rung."""
-    found = []
-    for budget in sorted({budget for _, budget in cells}):
-        degradation: dict[str, float] = {}
-        measures: dict[tuple[str, str], dict[str, float]] = {}
-        for (entry, at), rows in cells.items():
-            here = [children[row.run_id].modes.get(mode) for row in rows if row.run_id in children]
-            told = [one for one in here if one and one.degradation is not None and one.diagnosis is not None]
-            if at != budget or not told:
-                continue
-            degradation[entry] = sum(one.degradation or 0.0 for one in told) / len(told)
-            for side in ("weights", "activations"):
-                tails = [getattr(one.diagnosis, side) for one in told]
-                for measure in MEASURES:
-                    values = [value for tail in tails if tail and (value := getattr(tail, measure)) is not None]
-                    if values:
-                        measures.setdefault((side, measure), {})[entry] = sum(values) / len(values)
-        for (side, measure), values_of in sorted(measures.items()):
-            linked = correlation_with(values_of, degradation)
-            if linked:
-                count, estimate = linked
-                found.append(Link(mode, budget, side, measure, count, estimate.value, estimate.low, estimate.high))
-    return found
-
-
-def _crossed(cells: Cells, children: Children) -> list[Crossed]:
-    found: dict[tuple[float, str, str, float], list[tuple[float, float]]] = {}
-    for (entry, budget), rows in cells.items():
-        for row in rows:
-            for crossing in children[row.run_id].crossings if row.run_id in children else ():
-                for name, measured in crossing.modes.items():
-                    if measured.degradation is not None:
-                        key = (-crossing.threshold, name, entry, budget)
-                        found.setdefault(key, []).append((float(crossing.tokens), measured.degradation))
-    return [
-        Crossed(-high, mode, entry, budget, sum(t for t, _ in seen) / len(seen), sum(d for _, d in seen) / len(seen),
-                len(seen))
-        for (high, mode, entry, budget), seen in sorted(found.items())
-    ]  # fmt: skip

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 from bench.index import IndexRow
 from bench.ledger import Study
+from bench.mode import FLOAT
 from bench.record import Log, Record
 from bench.score import evidence
 from bench.score.alarm import alarm_note, alarms_of, judged
-from bench.score.board import Board, make_board
+from bench.score.board import Board, make_board, tuning_noise
 from bench.score.cells import select
 from bench.score.search import Search
 from bench.task import Task
@@ -36,10 +37,11 @@ def told_board(
     timed, left_out = evidence.timings_of(timings, mode, chosen, task.reference)
     held = evidence.state_bytes_of(records)
     costs = evidence.costs_of(studies, chosen, task, task.reference, hybrids, held, timed, track)
+    twins = evidence.placebos_of(studies, rows)
+    tau = None if mode == FLOAT else tuning_noise(rows, task, task.reference, track, twins=twins)
     board = make_board(
-        rows, task, task.reference, mode, track,
-        twins=evidence.placebos_of(studies, rows), looks=evidence.looks_of(studies), costs=costs, logs=logs,
-        controls=evidence.controls_of(studies),
+        rows, task, task.reference, mode, track, tau=tau, twins=twins, looks=evidence.looks_of(studies), costs=costs,
+        logs=logs, controls=evidence.controls_of(studies),
     )  # fmt: skip
     verdicts = judged(
         alarms_of(studies, chosen, task.reference), rows, chosen, task.reference, lambda row: read(row)[0]

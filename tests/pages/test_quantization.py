@@ -7,10 +7,13 @@ from types import SimpleNamespace
 import pytest
 from small import ROOT
 
+from bench.children import Failed
 from bench.mode import read_mode
-from bench.pages.quantization import efficiencies, ends, quantization_pages, quantization_view
+from bench.pages.quantization import Gap, efficiencies, ends, quantization_pages, quantization_view
 from bench.score.degradation import Cell, Estimate
 from bench.task import read_task
+
+RUNG = 0.5  # of small: the lowest that is compared
 
 
 @pytest.fixture
@@ -19,14 +22,14 @@ def view(evidence):
 
 
 def test_a_cell_is_the_child_records_degradation_by_seed(view, evidence):
-    runs = [r for r in evidence.records if (r.entry, r.inputs.track, r.inputs.budget) == ("muon", "tuned", 1.0)]
+    runs = [r for r in evidence.records if (r.entry, r.inputs.track, r.inputs.budget) == ("muon", "tuned", RUNG)]
     wanted = [evidence.quantized[run.run_id].modes["ptq-w3"].degradation
               for run in sorted(runs, key=lambda run: run.inputs.seed)]  # fmt: skip
     assert view.cells["muon", "ptq-w3"].cell.degradations == pytest.approx(wanted)
 
 
 def test_a_run_in_a_mode_stands_against_its_own_float_run(evidence):
-    floats = [r for r in evidence.records if r.inputs.track == "tuned" and r.inputs.budget == 1.0 and r.score_loss]
+    floats = [r for r in evidence.records if r.inputs.track == "tuned" and r.inputs.budget == RUNG and r.score_loss]
     digest = read_mode("qat-int8").digest
     rounded = [r.model_copy(update={"run_id": r.run_id[::-1], "score_loss": r.score_loss + 0.1,
                                     "inputs": r.inputs.model_copy(update={"mode": "qat-int8",
@@ -61,12 +64,40 @@ def test_an_interval_is_said_in_words():
 
 
 def test_outliers_stand_beside_what_the_mode_cost(view, evidence):
-    found = {(one.entry, one.mode): one for one in view.outlying}
+    found = {(one.entry, one.mode): one for one in view.measures}
     assert found["muon", "ptq-w4"].degradation == pytest.approx(view.cells["muon", "ptq-w4"].cell.degradation)
-    runs = [r for r in evidence.records if (r.entry, r.inputs.track, r.inputs.budget) == ("muon", "tuned", 1.0)]
-    tails = [evidence.quantized[run.run_id].modes["ptq-w4"].diagnosis.weights.max_over_median for run in runs]
-    assert found["muon", "ptq-w4"].weights[1] == pytest.approx(sum(tails) / len(tails))
-    assert ("adamw-ref", "ptq-w4") in found and view.scatter is not None
+    runs = [r for r in evidence.records if (r.entry, r.inputs.track, r.inputs.budget) == ("muon", "tuned", RUNG)]
+    diagnoses = [evidence.quantized[run.run_id].modes["ptq-w4"].diagnosis for run in runs]
+    wanted = {("weights", "max_over_median"): [one.weights.max_over_median for one in diagnoses],
+              ("network", "error"): [one.error for one in diagnoses]}  # fmt: skip
+    for key, values in wanted.items():
+        assert found["muon", "ptq-w4"].value(*key) == pytest.approx(sum(values) / len(values))
+    assert ("adamw-ref", "ptq-w4") in found and view.scatter is not None and view.links
+
+
+def test_what_cannot_be_shown_says_why_and_a_failed_entry_is_named(evidence):
+    muon = {r.run_id for r in evidence.records if r.entry == "muon"}
+    failed = {
+        run_id: child.model_copy(update={"modes": {}, "failed": {
+            name: Failed(mode_digest=one.mode_digest, cause="groups of 7", machine=one.machine, made=one.made)
+            for name, one in child.modes.items()}}) if run_id in muon else child
+        for run_id, child in evidence.quantized.items()
+    }  # fmt: skip
+    seen = quantization_view("small", "tuned", dataclasses.replace(evidence, quantized=failed))
+    assert {one.entry for one in seen.lost} == {"muon"} and all("groups of 7" in one.why for one in seen.lost)
+    only = dataclasses.replace(evidence, quantized={key: failed[key] for key in muon & failed.keys()})
+    gap = quantization_view("small", "tuned", only)
+    assert isinstance(gap, Gap) and any("muon in ptq-w4: no seed came through" in why for why in gap.why)
+    broken = tuple(r for r in evidence.records if r.entry != "adamw-ref")
+    (page,) = quantization_pages(dataclasses.replace(evidence, records=broken))
+    assert any("adamw-ref has no records" in why for gap in page.facts["gaps"] for why in gap.why)
+
+
+def test_training_modes_are_shown_at_the_rung_where_plans_run_them(evidence):
+    task = evidence.tasks["small"]
+    other = task.model_copy(update={"budget": task.budget.model_copy(update={"compared": (1.0,)})})
+    moved = dataclasses.replace(evidence, tasks={**evidence.tasks, "small": other})
+    assert other.digest == task.digest and quantization_view("small", "tuned", moved).rung == "1x"
 
 
 def test_where_nothing_was_rounded_there_is_no_page(evidence):

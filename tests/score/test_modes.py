@@ -10,8 +10,10 @@ from planned import TASK
 
 from bench.errors import BenchError
 from bench.mode import read_mode
+from bench.score.board import make_board
 from bench.score.mode_text import render_modes
 from bench.score.modes import mode_table
+from bench.score.placebo import Tau
 from bench.score.table import FORMATS
 
 REF = TASK.reference
@@ -33,11 +35,29 @@ def tails(entry):
 
 def child(row, digest=None, crossings=()):
     lost = degradation(row.entry, row.score_loss, row.seed)
+    diagnosis = SimpleNamespace(weights=tails(row.entry), activations=tails(row.entry), error=EXTRA[row.entry] + 0.5)
     measured = SimpleNamespace(
         mode_digest=digest or read_mode(MODE).digest, loss=row.score_loss + lost, degradation=lost,
-        diagnosis=SimpleNamespace(weights=tails(row.entry), activations=tails(row.entry)),
+        diagnosis=diagnosis, fallen_back=None,
     )  # fmt: skip
-    return SimpleNamespace(modes={MODE: measured}, crossings=crossings)
+    return SimpleNamespace(modes={MODE: measured}, crossings=crossings, failed={})
+
+
+def crossing_of(row, lost, digest=None):
+    """Return what was measured where a run's curve passed a loss of 2 nats."""
+    rounded = SimpleNamespace(degradation=lost, loss=1.95 + lost, mode_digest=digest or read_mode(MODE).digest)
+    return SimpleNamespace(threshold=2.0, tokens=600_000, float_loss=1.95, modes={MODE: rounded})
+
+
+def trained(rows, mode="qat-int8", budgets=(0.25, 0.5, 1.0, 2.0), cost=0.05):
+    """Return the twins of rows that were trained in a mode."""
+    return [
+        row._replace(
+            mode=mode, mode_digest=read_mode(mode).digest, run_id=f"{row.run_id[:-4]}qat0",
+            score_loss=row.score_loss + cost,
+        )
+        for row in rows if row.budget in budgets
+    ]  # fmt: skip
 
 
 @pytest.fixture
@@ -91,27 +111,85 @@ def test_ranks_change_where_rounding_costs_one_more(rows):
 
 def test_training_runs_are_paired_with_their_twins_in_bf16(rows, make_row):
     mode = "qat-int8"
-    trained = [
-        row._replace(
-            mode=mode,
-            mode_digest=read_mode(mode).digest,
-            run_id=f"{row.run_id[:-4]}qat0",
-            score_loss=row.score_loss + 0.05,
-        )
-        for row in rows
-        if row.budget in (0.25, 0.5, 1.0, 2.0) and row.seed < 3
-    ]
     lone = make_row("sgd", 1.0, 0, 2.5, task=TASK, name="nano", mode=mode)
-    table = mode_table([*rows, *trained, lone], {}, TASK, "tuned")
+    table = mode_table([*rows, *trained(rows), lone], {}, TASK, "tuned")
     assert set(table.rows) == {mode} and {row.cell.entry for row in table.rows[mode]} == {REF, *ENTRIES}
     assert all(row.cell.degradation == pytest.approx(0.05) for row in table.rows[mode])
+    assert "left out: 1 runs in qat-int8 without a run of the same seed in bf16" in table.notes
 
 
-def test_what_another_version_of_a_mode_measured_is_left_out_and_said(rows):
-    children = {row.run_id: child(row, "0" * 64 if row.entry == "soap" else None) for row in rows}
+def test_an_entry_that_no_seed_came_through_with_is_a_row_with_its_cause(rows, make_row):
+    runs = trained(rows)
+    for i, row in enumerate(runs):
+        if row.entry == "lion" and row.budget == 1.0:
+            runs[i] = row._replace(outcome="diverged", cause="loss nan at step 7", score_loss=None)
+    children = {row.run_id: child(row) for row in rows}
+    for row in rows:
+        if row.entry == "soap" and row.budget == 1.0:
+            children[row.run_id] = SimpleNamespace(modes={}, crossings=(), failed={
+                MODE: SimpleNamespace(mode_digest=read_mode(MODE).digest, cause="groups of 7 do not fit")})  # fmt: skip
+    table = mode_table([*rows, *runs], children, TASK, "tuned")
+    told = [(one.mode, one.entry, one.budget, one.failed, one.why) for one in table.lost]
+    assert told == [(MODE, "soap", 1.0, 3, "3 groups of 7 do not fit"), ("qat-int8", "lion", 1.0, 3, "3 diverged")]
+    assert "3 diverged" in render_modes(table) and len(json.loads(render_modes(table, "json"))["failed"]) == 2
+    lines = list(csv.DictReader(io.StringIO(render_modes(table, "csv"))))
+    assert [line["failed"] for line in lines if line["loss"] == ""] == ["3", "3"]
+    alone = mode_table([*rows, *(run for run in runs if not run.finished or run.entry == REF)], {}, TASK, "tuned")
+    assert alone.modes == ["qat-int8"] and [one.entry for one in alone.lost] == ["lion"]
+
+
+def test_runs_of_another_machine_kind_are_no_pairs_of_those_in_bf16(rows):
+    elsewhere = [row._replace(machine_kind="f" * 64) for row in trained(rows) if row.entry in ("muon", REF)]
+    here = [row for row in trained(rows) if row.entry in ("soap", REF)]
+    table = mode_table([*rows, *elsewhere, *here], {}, TASK, "tuned")
+    assert {row.cell.entry for row in table.rows["qat-int8"]} == {REF, "soap"}
+    assert f"left out: {len(elsewhere)} runs in qat-int8 on another kind of machine than those in bf16" in table.notes
+
+
+def test_tuning_noise_that_placebos_show_in_bf16_is_in_speedups_of_every_mode(rows, make_row):
+    placebos = [
+        make_row(f"{twin}@{number}", budget, seed, MEANS[1.0] - share + (seed - 1) / 400, task=TASK, name="nano")
+        ._replace(epochs=0.5)
+        for twin in ("adamw", "muon")
+        for number, share in ((1, 0.0), (2, 0.012), (3, 0.02))
+        for budget in (1.0,)
+        for seed in range(3)
+    ]  # fmt: skip
+    twins = {row.entry: row.entry.partition("@")[0] for row in placebos}
+    children, qat = {row.run_id: child(row) for row in rows}, trained(rows, budgets=MEANS)
+    quiet = mode_table([*rows, *qat], children, TASK, "tuned", twins={})
+    noisy = mode_table([*rows, *qat, *placebos], children, TASK, "tuned", twins=twins)
+    board = make_board([*rows, *placebos], TASK, REF, twins=twins)
+    assert 0 < board.tau < 0.05 and board.tau_df == 4
+    for mode in (MODE, "qat-int8"):
+        narrow, wide = (row_of(table, "muon", 1.0, mode).speedup for table in (quiet, noisy))
+        assert wide.value == pytest.approx(narrow.value)
+        assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
+    told = next(row for row in make_board([*rows, *qat, *placebos], TASK, REF, "qat-int8", twins=twins,
+                                          tau=Tau(board.tau, board.tau_df)).rows if row.entry == "muon")  # fmt: skip
+    assert told.speedups[1.0] == row_of(noisy, "muon", 1.0, "qat-int8").speedup
+    looked = mode_table([*rows, *qat, *placebos], children, TASK, "tuned", twins=twins, looks={"muon": 2})
+    assert row_of(looked, "muon", 1.0, "qat-int8").speedup.level == 0.0125
+
+
+def test_what_another_version_of_a_mode_measured_is_left_out_of_everything_and_said(rows):
+    old = "0" * 64
+    children = {
+        row.run_id: child(row, old if row.entry == "soap" else None, (crossing_of(row, 0.2, old),)) for row in rows
+    }
+    children[rows[0].run_id].modes["ptq-w5"] = children[rows[0].run_id].modes[MODE]
     table = mode_table(rows, children, TASK, "tuned")
     assert "soap" not in {row.cell.entry for row in table.rows[MODE]}
-    assert any("other versions of ptq-w4" in note for note in table.notes)
+    assert "soap" not in {one.entry for one in table.measures} and table.measures
+    assert not table.links and not table.crossed  # three entries are left
+    assert any("other versions of ptq-w4 measured" in note for note in table.notes)
+    assert "left out: what was measured in ptq-w5: no such mode here" in table.notes
+
+
+def test_a_run_in_a_mode_that_is_gone_is_left_out_and_said(rows):
+    gone = rows[0]._replace(mode="qat-w5", mode_digest="0" * 64, run_id="f" * 64)
+    table = mode_table([*rows, gone, *trained(rows)], {}, TASK, "tuned")
+    assert set(table.rows) == {"qat-int8"} and any("no mode qat-w5" in note for note in table.notes)
 
 
 def test_without_measurements_there_is_one_clear_line(rows):
@@ -119,21 +197,26 @@ def test_without_measurements_there_is_one_clear_line(rows):
         mode_table(rows, {}, TASK, "tuned")
 
 
-def test_outliers_go_with_degradation_where_they_do(table):
-    (link,) = [
-        link for link in table.links if (link.side, link.measure, link.budget) == ("weights", "max_over_mean", 1.0)
-    ]
+@pytest.mark.parametrize("key", [("weights", "max_over_mean"), ("network", "error")])
+def test_measures_go_with_degradation_where_they_do(table, key):
+    (link,) = [link for link in table.links if (link.side, link.measure, link.budget) == (*key, 1.0)]
     assert link.entries == 4 and link.value > 0.5 and link.low < 0 < link.high  # four are few
     assert not [link for link in table.links if link.measure in ("max_over_median", "kurtosis")]  # none, or no spread
+    muon = next(one for one in table.measures if (one.entry, one.budget) == ("muon", 1.0))
+    assert muon.value("network", "error") == pytest.approx(0.52) and muon.value("weights", "max_over_median") is None
+    assert muon.degradation == pytest.approx(row_of(table, "muon", 1.0).cell.degradation)
 
 
 def test_common_losses_stand_apart(rows):
-    rounded = SimpleNamespace(degradation=0.2)
-    crossing = SimpleNamespace(threshold=2.0, tokens=600_000, modes={MODE: rounded})
-    children = {row.run_id: child(row, crossings=(crossing,)) for row in rows if row.budget == 1.0}
+    lost = {REF: 0.1, "muon": 0.2, "soap": 0.1, "lion": 0.1}
+    children = {row.run_id: child(row, crossings=(crossing_of(row, lost[row.entry] + (row.seed - 1) / 500),))
+                for row in rows if row.budget == 1.0}  # fmt: skip
     table = mode_table(rows, children, TASK, "tuned")
-    muon = next(one for one in table.crossed if one.entry == "muon")
+    found = {one.entry: one for one in table.crossed}
+    muon = found["muon"]
     assert (muon.threshold, muon.tokens, muon.seeds) == (2.0, 600_000, 3) and muon.degradation == pytest.approx(0.2)
+    assert muon.float_loss == pytest.approx(1.95) and muon.beyond.value == pytest.approx(0.1) and muon.beyond.sure
+    assert not found["soap"].beyond.sure and found[REF].beyond is None
     assert "from the middle of schedules" in render_modes(table)
 
 

@@ -111,7 +111,7 @@ def _write(folder, name, task, entry, plan, track, budget, seed, values, facts, 
     }  # fmt: skip
     path = record_path(folder / "records", name, plan.digest, table["run_id"])
     write_record(path, table, _log(table, loss))
-    if not fails and track == "tuned" and (budget == 1 or plan.yardstick is None):
+    if not fails and track == "tuned" and (budget in (1, task.budget.compared[0]) or plan.yardstick is None):
         _round(path, table, loss, rounding * budget**0.2, drawn)
 
 
