@@ -10,7 +10,7 @@ from typing import Protocol, cast
 from filelock import FileLock, Timeout
 
 from bench.children import quantized_path, read_quantized
-from bench.entry import Entry, Value
+from bench.entry import Entry
 from bench.errors import BenchError
 from bench.evaluate.finished import forget_all, uncrossed, unmeasured
 from bench.index import IndexRow, load_index
@@ -18,11 +18,11 @@ from bench.jobs import Job, complete, make, pilot, steps_of
 from bench.ledger import Study, Trial, TrialRun, append, ledger_path, read_ledger
 from bench.mode import FLOAT, read_mode
 from bench.orders import Orders, Paths, tuned_of
-from bench.plan import Plan, find_plans, moved_values
+from bench.plan import Plan, moved_values, plans_before
 from bench.record import Track, read_record
 from bench.task import Task, rung_name
 from bench.trials import State, state_after, state_of
-from bench.tuned import Cost, Tuned, read_tuned, tuned_path, write_tuned
+from bench.tuned import ByMode, Cost, Tuned, by_mode, merged, read_tuned, tuned_path, write_tuned
 from bench.tuning import Configuration
 
 
@@ -122,14 +122,16 @@ class Conductor:
                 written += 1
 
     def _write_tuned(self, state: State, trials: list[Trial]) -> None:
-        """Write what the ledger led to, beside what plans that added modes have written, or add what this one found."""
+        """Write what the ledger led to, beside what later plans have written, or add what this later one found."""
         path = tuned_path(self.paths.entry, self.plan.task, self.plan.entry)
         there = read_tuned(self.paths.entry, self.plan.task, self.plan.entry)
-        found = _by_mode(state)
+        found = by_mode({FLOAT: state.tuned or {}, **state.in_modes})
         if self.plan.after is not None:
             if trials and there is not None:
                 added = {**there.added, self.plan.digest: trials[-1].digest}
-                write_tuned(path, there.model_copy(update={"tuned": {**there.tuned, **found}, "added": added}))
+                transfer = merged(there.transfer, self._lent_values()) if self.plan.adds_rungs else there.transfer
+                both = {"tuned": merged(there.tuned, found), "transfer": transfer, "added": added}
+                write_tuned(path, there.model_copy(update=both))
             return
         runs = [run for trial in trials for run in trial.runs]
         cost = Cost(
@@ -137,22 +139,27 @@ class Conductor:
             charged_tokens=sum(run.charged_tokens for run in runs),
             train_seconds=round(sum(run.train_seconds for run in runs), 1),
         )
-        transfer = {}
-        if "transfer" in self.plan.tracks:
-            jobs = {rung: self.orders.transfer(rung, 0) for rung in sorted(self.plan.ladder)}
-            for rung, job in jobs.items():
-                scales = {f"transfer.{name}": value for name, value in (job.transfer or {}).items()}
-                transfer[rung_name(rung)] = {**job.values, **scales}
-        same = there is not None and there.plan == self.plan.digest
+        same = there if there is not None and there.plan == self.plan.digest else None
         write_tuned(
             path,
             Tuned(
                 plan=self.plan.digest, ledger=trials[-1].digest, cost=cost,
-                tuned={**(there.tuned if there and same else {}), **found},
-                transfer={FLOAT: transfer} if transfer else {},
-                added=there.added if there and same else {},
+                tuned=merged(same.tuned if same else {}, found),
+                transfer=merged(same.transfer if same else {}, self._lent_values()),
+                added=same.added if same else {},
             ),
         )  # fmt: skip
+
+    def _lent_values(self) -> ByMode:
+        """Return what the transfer track runs at, with the harness's own values under dotted names."""
+        if "transfer" not in self.plan.tracks:
+            return {}
+        found = {}
+        for rung in sorted(self.plan.ladder):
+            job = self.orders.transfer(rung, 0)
+            scales = {f"transfer.{name}": value for name, value in (job.transfer or {}).items()}
+            found[rung_name(rung)] = {**job.values, **scales}
+        return {FLOAT: found}
 
     def _ladder(self) -> None:
         """Make the runs that have no record, each measured in the modes after training, then measure what is left.
@@ -215,8 +222,9 @@ class Conductor:
         if state.waiting:
             raise BenchError(f"{self.plan.entry} is not tuned on {self.plan.task}", "bench tune comes first")
         last = tuned.ledger if self.plan.after is None else tuned.added.get(self.plan.digest)
-        led = _by_mode(state)
-        if (trials and last != trials[-1].digest) or any(tuned.tuned.get(mode) != led[mode] for mode in led):
+        led = by_mode({FLOAT: state.tuned or {}, **state.in_modes})
+        there = {mode: {rung: tuned.tuned.get(mode, {}).get(rung) for rung in led[mode]} for mode in led}
+        if (trials and last != trials[-1].digest) or there != led:
             raise BenchError(
                 f"{tuned_path(self.paths.entry, self.plan.task, self.plan.entry)}: not what {self.ledger} leads to",
                 "bench tune writes it again",
@@ -279,19 +287,3 @@ def _trial_run(path: Path) -> TrialRun:
 
 def _key(track: str, mode: str, rung: float, seed: int) -> tuple[str, str, float, int]:
     return track, mode, rung, seed
-
-
-def _by_mode(state: State) -> dict[str, dict[str, dict[str, Value]]]:
-    """Return the tuned values as their file has them: by mode and rung."""
-    found = {FLOAT: state.tuned or {}, **state.in_modes}
-    return {mode: {rung_name(rung): values for rung, values in sorted(tuned.items())} for mode, tuned in found.items()}
-
-
-def plans_before(plan: Plan, plans: Path) -> list[Plan]:
-    """Return the plans that this one comes after, the first one first."""
-    if plan.after is None:
-        return []
-    there = {other.digest: other for other in find_plans(plans, plan.task, plan.entry)}
-    if plan.after not in there:
-        raise BenchError(f"{plans}: the plan {plan.after[:16]} is not here, and {plan.digest[:16]} comes after it")
-    return [*plans_before(there[plan.after], plans), there[plan.after]]

@@ -42,6 +42,8 @@ def outlook(plan: Plan, task: Task, rows: Sequence[IndexRow], trials: Sequence[T
 
 def searched_tokens(plan: Plan, task: Task) -> int:
     """Return the least that tuning takes: the search at its rung, three rates at every other, the shown trials."""
+    if plan.adds_rungs:
+        return len(plan.tuning.seeds) * sum(RATES * task.tokens(rung) for rung in plan.ladder)
     if plan.after is not None:
         return 0
     at_rung = plan.tuning.sweep + plan.tuning.sobol + 2 * ("transfer" in plan.tracks)

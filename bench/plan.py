@@ -20,6 +20,7 @@ TUNING_SEEDS = 1000  # the first seed of tuning; scoring seeds lie below
 PLACEBO_SEEDS = 100  # between the tuning seeds of two placebos
 PLACEBO = "@"  # adamw@2 is the second further tuning of adamw
 LOOKS = 3  # at most (protocol D)
+SEEDS_OF_YARDSTICK = 5  # a rung, but for 10 at 1x (protocol B)
 MODE_LADDER = (0.25, 2.0)  # ends of the yardstick's ladder in a training mode; entries run the tuning rung (protocol E)
 MODE_SEEDS = 3  # of each of its rungs: the first ones, so that every run has its twin in float
 
@@ -68,6 +69,7 @@ class Plan(Spec):
     control: bool = False  # measured and shown, and never ranked
     mode_rungs: ByRung = Field(default_factory=dict)  # seeds by rung in modes that train rounded
     rerun: Rerun | None = None  # by another party, after the submission was fixed
+    adds_rungs: bool = False  # its rungs are those that the task's ladder was extended by, and it tunes no others
 
     @property
     def digest(self) -> str:
@@ -132,8 +134,11 @@ def make_plan(
     first = TUNING_SEEDS + placebo * PLACEBO_SEEDS
     compared = task.budget.compared
     modes = (FLOAT,) if placebo else tuple(modes)
-    rungs = {rung: 10 if rung == 1 else 5 for rung in task.budget.rungs} if own else dict.fromkeys(compared, seeds)
+    many = {rung: 10 if rung == 1 else SEEDS_OF_YARDSTICK for rung in task.budget.rungs}
+    rungs = many if own else dict.fromkeys(compared, seeds)
     taken = max((seed for held in after.rungs.values() for seed in held), default=-1) + 1 if after else 0
+    if own and after is not None:
+        taken = max(many.values()) * after.look  # added rungs have fewer than 1x
     scoring = {rung_name(rung): tuple(range(taken, taken + count)) for rung, count in rungs.items()}
     tracks: tuple[Track, ...] = ("tuned", "transfer") if not own and entry.facts.transfer else ("tuned",)
     return Plan(
@@ -195,10 +200,29 @@ def add_modes(plan: Plan, modes: Sequence[str], reference: str) -> Plan:
     own, names = plan.entry == reference, tuple(modes)
     return plan.model_copy(
         update={
-            "modes": names, "after": plan.digest,
+            "modes": names, "after": plan.digest, "adds_rungs": False,
             "mode_rungs": _mode_rungs(plan.rungs, own, plan.tuning.rung, names),
         }
     )  # fmt: skip
+
+
+def add_rungs(plans: Sequence[Plan], task: Task) -> Plan | None:
+    """Return the plan that runs what an entry's ladder was extended by; None where its plans have all of it.
+
+    plans: of one entry, first look first. It comes after the last of them that trains in float, has as many seeds as
+    they have together, and is no look: nothing was seen of its rungs. Modes that train rounded stay at theirs.
+    """
+    floats = [plan for plan in plans if not plan.adds_modes]
+    last, own = floats[-1], floats[-1].entry == task.reference
+    there = {rung for plan in floats for rung in plan.ladder}
+    missing = [rung for rung in (task.budget.rungs if own else task.budget.compared) if rung not in there]
+    if not missing:
+        return None
+    tuned_at = rung_name(last.tuning.rung)
+    seeds = sorted({seed for plan in floats for seed in plan.rungs.get(tuned_at, ())})
+    scoring = {rung_name(rung): tuple(seeds[:SEEDS_OF_YARDSTICK] if own else seeds) for rung in missing}
+    update = {"rungs": scoring, "modes": (FLOAT, *last.after_modes), "mode_rungs": {}, "after": last.digest}
+    return last.model_copy(update={**update, "adds_rungs": True})
 
 
 def plan_path(folder: Path, plan: Plan) -> Path:
@@ -229,9 +253,24 @@ def find_plans(folder: Path, task: str, entry: str) -> list[Plan]:
 
 
 def all_plans(folder: Path, task: str) -> list[Plan]:
-    """Return every plan of a task, by entry and look, those that add modes last."""
+    """Return every plan of a task, by entry and look, each after the one that it comes after, added modes last."""
     plans = [read_plan(path) for path in sorted((folder / task).glob("*.json"))]
-    return sorted(plans, key=lambda plan: (plan.entry, plan.look, plan.adds_modes, plan.modes))
+    there = {plan.digest: plan for plan in plans}
+
+    def depth(plan: Plan) -> int:
+        return 1 + depth(there[plan.after]) if plan.after in there else 0
+
+    return sorted(plans, key=lambda plan: (plan.entry, plan.look, plan.adds_modes, depth(plan), plan.modes))
+
+
+def plans_before(plan: Plan, plans: Path) -> list[Plan]:
+    """Return the plans that this one comes after, the first one first."""
+    if plan.after is None:
+        return []
+    there = {other.digest: other for other in find_plans(plans, plan.task, plan.entry)}
+    if plan.after not in there:
+        raise BenchError(f"{plans}: the plan {plan.after[:16]} is not here, and {plan.digest[:16]} comes after it")
+    return [*plans_before(there[plan.after], plans), there[plan.after]]
 
 
 def space_of(plan: Plan) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from bench.ledger import Study, Trial
 from bench.mode import FLOAT
 from bench.plan import Plan
 from bench.task import rung_name
-from bench.tuning import Configuration, Losses, Tuned, in_mode, tune
+from bench.tuning import Configuration, Losses, Tuned, extend, in_mode, tune
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def _whole(
         found = {FLOAT: (yield from tune(plan, steps))}
     else:
         assert before.tuned is not None
-        found = {FLOAT: before.tuned, **before.in_modes}
+        tuned = (yield from extend(plan, steps, before.tuned)) if plan.adds_rungs else before.tuned
+        found = {FLOAT: tuned, **before.in_modes}
     for mode in plan.training_modes:
         if mode not in found:
             found[mode] = yield from in_mode(plan, mode, found[FLOAT])

@@ -16,6 +16,7 @@ from bench.task import rung_name
 
 DECAY = "weight_decay"
 REST = ("lr", "beta1", "beta2", "eps", DECAY)  # what of the yardstick's values trains the unclaimed
+ByMode = dict[str, dict[str, dict[str, Value]]]  # values by mode and rung, as "0.5x"
 
 
 class Cost(Spec):
@@ -30,9 +31,9 @@ class Tuned(Spec):
     plan: Digest
     ledger: Digest  # of its last line
     cost: Cost
-    tuned: dict[str, dict[str, dict[str, Value]]]  # by mode and rung
-    transfer: dict[str, dict[str, dict[str, Value]]]  # with the harness's own values under dotted names
-    added: dict[str, Digest] = Field(default_factory=dict)  # last line of the ledger, by plan that added modes
+    tuned: ByMode
+    transfer: ByMode  # with the harness's own values under dotted names
+    added: dict[str, Digest] = Field(default_factory=dict)  # last line of the ledger, by plan that added modes or rungs
 
     def at(self, rung: float, mode: str = FLOAT) -> dict[str, Value]:
         try:
@@ -74,6 +75,20 @@ def lent_values(plan: Plan, theirs: Mapping[str, Value]) -> dict[str, Value]:
     own = {**plan.fixed, **{name: space.default for name, space in plan.space.items()}}
     lent = {**own, "lr": theirs["lr"], WARMUP: theirs[WARMUP]}
     return {name: 0.0 if name == DECAY else value for name, value in lent.items()}
+
+
+def by_mode(found: Mapping[str, Mapping[float, dict[str, Value]]]) -> ByMode:
+    """Return tuned values by mode and rung as their file has them."""
+    return {mode: {rung_name(rung): values for rung, values in sorted(tuned.items())} for mode, tuned in found.items()}
+
+
+def merged(there: ByMode, found: ByMode) -> ByMode:
+    """Return the values of both, rungs rising; what was found takes the place of what was there."""
+    both = {mode: {**there.get(mode, {}), **found.get(mode, {})} for mode in {**there, **found}}
+    return {
+        mode: {rung: rungs[rung] for rung in sorted(rungs, key=lambda name: float(name.removesuffix("x")))}
+        for mode, rungs in both.items()
+    }
 
 
 def write_tuned(path: Path, tuned: Tuned) -> None:

@@ -13,6 +13,7 @@ from bench.entry import WARMUP, Range, Value
 from bench.errors import BenchError
 from bench.ledger import Stage
 from bench.plan import Plan, space_of
+from bench.task import rung_name
 
 SPREAD = 1.7  # factor about the sweep's best learning rate that the Sobol points keep to
 LONGEST_SWEEP = 6  # trials beyond the planned ones, while the best lies at an end
@@ -40,25 +41,41 @@ Search = Generator[list[Configuration], Losses, Tuned]
 def tune(plan: Plan, steps: dict[float, int]) -> Search:
     """The two stages of protocol B at the tuning rung, then each other rung from its neighbour's values."""
     rung = plan.tuning.rung
+    _check_rungs(plan, steps)
     best = yield from _sweep(plan, rung)
     best = yield from _sobol(plan, best)
     tuned = {rung: (yield from _refine(plan, rung, best)) if rung in plan.tuning.refined else best[0]}
-    shorter = [other for other in sorted(plan.ladder, reverse=True) if other < rung]
-    longer = [other for other in sorted(plan.ladder) if other > rung]
-    for chain in (shorter, longer):
-        near = rung
-        for other in chain:
-            start = at_other_length(tuned[near], steps[near], steps[other])
-            tuned[other] = yield from _learning_rates(plan, other, start)
-            if other in plan.tuning.refined:
-                tuned[other] = yield from _refine(plan, other, (tuned[other], None))
-            near = other
+    tuned = yield from extend(plan, steps, tuned)
     if "transfer" in plan.tracks:  # how far the yardstick's learning rate is from this entry's own; shown, never used
         yield [Configuration("transfer", rung, {FACTOR: factor}) for factor in (0.5, 2.0)]
     if plan.yardstick is None:  # the yardstick's own: is the task's batch its best? Shown, never used
         for factor in (0.5, 2.0):
             yield from _batch(plan, at_other_length(tuned[rung], steps[rung], round(steps[rung] / factor)), factor)
     return tuned
+
+
+def extend(plan: Plan, steps: dict[float, int], tuned: Tuned) -> Search:
+    """Tune the plan's rungs that have no values yet, each from its neighbour towards the tuning rung."""
+    _check_rungs(plan, steps)
+    found, rung = dict(tuned), plan.tuning.rung
+    shorter = [other for other in sorted(plan.ladder, reverse=True) if other < rung]
+    longer = [other for other in sorted(plan.ladder) if other > rung]
+    for other in [other for other in (*shorter, *longer) if other not in found]:
+        near = min(o for o in found if o > other) if other < rung else max(o for o in found if o < other)
+        start = at_other_length(found[near], steps[near], steps[other])
+        found[other] = yield from _learning_rates(plan, other, start)
+        if other in plan.tuning.refined:
+            found[other] = yield from _refine(plan, other, (found[other], None))
+    return found
+
+
+def _check_rungs(plan: Plan, steps: dict[float, int]) -> None:
+    gone = [rung_name(rung) for rung in sorted({*plan.ladder, plan.tuning.rung} - set(steps))]
+    if gone:
+        raise BenchError(
+            f"{plan.task}: the ladder has no {', '.join(gone)} any more, which the plan {plan.digest[:16]} runs",
+            "a ladder may be extended and not shortened: put it back into [budget] rungs",
+        )
 
 
 def in_mode(plan: Plan, mode: str, tuned: Tuned) -> Search:

@@ -3,19 +3,22 @@
 import gc
 import math
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
 from conducted import Here, Stopped, started
+from planned import with_tuning
 
 from bench.errors import BenchError
 from bench.jobs import Sizes, pilot, steps_of
 from bench.ledger import ledger_path, read_studies
+from bench.plan import write_plan
 from bench.record import find_records, read_record
 from bench.spec import read_json
 from bench.task import read_task
 from bench.trials import state_of
-from bench.tuned import newest_yardstick, read_tuned, rest_of
+from bench.tuned import newest_yardstick, read_tuned, rest_of, tuned_path
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -180,6 +183,28 @@ def test_values_and_ranges_edited_after_the_plan_are_refused_by_name(tuned, tmp_
         other.conductor(plans["muon"], Here())
     path.write_text(text)
     other.conductor(plans["muon"], Here())
+
+
+def test_a_ladder_is_extended_and_what_was_made_stands(tmp_path):
+    other = started(tmp_path)
+    plan = with_tuning(other.plan("adamw-ref"), seeds=(1000,)).model_copy(update={"rungs": {"1x": (0,)}})
+    added = plan.model_copy(update={"rungs": {"2x": (0,)}, "after": plan.digest, "adds_rungs": True})
+    shutil.rmtree(other.board / "plans")
+    for one in (plan, added):
+        write_plan(other.board / "plans", one)
+    with pytest.raises(BenchError, match="is not tuned"):
+        other.conductor(added, Here()).evaluate()
+    for one in (plan, added):
+        other.conductor(one, Here()).evaluate()
+    found = read_tuned(other.entry("adamw-ref"), "small", "adamw-ref")
+    assert list(found.tuned["bf16"]) == ["1x", "2x"] and found.plan == plan.digest
+    assert found.added == {added.digest: other.trials(added)[-1].digest} and len(other.trials(added)) >= 3
+    assert set(other.records(added)) == {("tuned", 2.0, 0)}
+    engine, text = Here(), tuned_path(other.entry("adamw-ref"), "small", "adamw-ref")
+    held = text.read_bytes()
+    for one in (plan, added, plan):  # the first plan's values are written again, and the others stay
+        other.conductor(one, engine).evaluate()
+    assert engine.given == [] and text.read_bytes() == held
 
 
 def test_the_ladder_waits_for_the_tuning_and_a_plan_for_the_yardstick(tuned, tmp_path):

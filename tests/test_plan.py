@@ -1,12 +1,15 @@
 """Plans: what they hold by the rules of the protocol, and that nothing can be changed after they are written."""
 
 import json
+import re
 import shutil
+import sys
 
 import pytest
 from planned import KIND, TASK, bowl, entry_at, plan_of, searched, yardstick
 from small import ROOT
 
+from bench.cli.main import main
 from bench.entry import WARMUP, Entry, Range, find_entries
 from bench.errors import BenchError
 from bench.mode import modes_named
@@ -15,6 +18,7 @@ from bench.plan import (
     WARMUPS,
     Plan,
     add_modes,
+    add_rungs,
     all_plans,
     find_plans,
     held_values,
@@ -25,6 +29,7 @@ from bench.plan import (
     space_of,
     write_plan,
 )
+from bench.submission.study import as_of
 
 PINNED = "635bbd88804b2090f0694a7939c95ef0529ebaae0cccbb178e90187a65216aca"
 
@@ -148,6 +153,61 @@ def test_added_modes_are_no_look_and_lie_behind_the_plan_they_are_added_to(tmp_p
     for plan in (second, added, first):
         assert read_plan(write_plan(tmp_path, plan)) == plan
     assert find_plans(tmp_path, "nano", "muon") == [first, added, second]
+
+
+def longer(task=TASK, rungs=(16.0,), compared=()):
+    """Return the task with a longer ladder; its digest is the same."""
+    ladder, common = (*task.budget.rungs, *rungs), (*task.budget.compared, *compared)
+    budget = task.budget.model_copy(update={"rungs": ladder, "compared": common})
+    return task.model_copy(update={"budget": budget})
+
+
+def test_a_ladder_that_was_extended_adds_a_plan_of_the_new_rungs_and_no_look(tmp_path):
+    task = longer(rungs=(16.0,), compared=(8.0,))
+    assert task.digest == TASK.digest and add_rungs([yardstick()], TASK) is add_rungs([plan_of("muon")], TASK) is None
+    own, first = yardstick(), plan_of("muon")
+    extended = add_rungs([own], task)
+    assert extended.ladder == {16.0: tuple(range(5))} and (extended.after, extended.look) == (own.digest, 1)
+    second = plan_of("muon", after=first)
+    both = add_rungs([first, add_modes(first, ("ptq-w4",), "adamw-ref"), second], task)
+    assert both.ladder == {8.0: tuple(range(6))} and (both.after, both.look) == (second.digest, 2)
+    assert set(both.runs()) == {(track, "bf16", 8.0, seed) for track in both.tracks for seed in range(6)}
+    assert add_rungs([first, second, both], task) is None and add_modes(both, ("ptq-w4",), "x").adds_rungs is False
+    third = make_plan("nano", task, entry_at("muon"), KIND, own, after=both)
+    assert third.look == 3 and not {seed for seeds in third.rungs.values() for seed in seeds} & set(range(6))
+    for plan in (third, both, second, first):
+        write_plan(tmp_path, plan)
+    assert find_plans(tmp_path, "nano", "muon") == [first, second, both, third]
+    late = make_plan("nano", task, entry_at("adamw-ref"), KIND, None, after=extended)
+    assert set(late.rungs["1x"]) == set(range(10, 20))
+
+
+def test_a_plan_is_held_to_the_ladder_that_it_was_written_for():
+    """A first plan stands where a later one of its entry adds the rungs, and lacks them where none does."""
+    first, task = plan_of("muon"), longer(compared=(8.0,))
+    added = add_rungs([first], task)
+    known = {plan.digest: plan for plan in (first, added)}
+    assert as_of(task, first, known).budget.compared == TASK.budget.compared
+    assert as_of(task, first, {first.digest: first}) == task == as_of(task, added, known)
+
+
+def test_bench_plan_writes_what_the_ladder_was_extended_by(tmp_path, monkeypatch, capsys):
+    text = (ROOT / "tasks" / "nano.toml").read_text()
+    path = tmp_path / "nano.toml"
+    path.write_text(re.sub(r"(?m)^(rungs\s*= \[.*)\]", r"\1, 16.0]", text))
+    monkeypatch.chdir(tmp_path)
+    write_plan(tmp_path / "plans", yardstick())
+    entry = ROOT / "baselines" / "adamw" / "adamw-ref.toml"
+    words = ["bench", "plan", path, entry, "--leaderboard", tmp_path, "--baselines", ROOT / "baselines"]
+    for _ in range(2):  # and a second time nothing more
+        monkeypatch.setattr(sys, "argv", list(map(str, words)))
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert not stop.value.code
+        first, added = find_plans(tmp_path / "plans", "nano", "adamw-ref")
+        assert first == yardstick() and set(added.ladder) == {16.0} and added.adds_rungs
+    tokens = 2 * 3 * TASK.tokens(16.0)  # two seeds of three learning rates
+    assert f"tuning: {tokens:,} tokens or more" in capsys.readouterr().out
 
 
 def test_plans_that_were_published_hold():

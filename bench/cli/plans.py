@@ -9,9 +9,9 @@ import typer
 from bench.cli.app import EntryPath, TaskPath, app, err, example
 from bench.entry import Entry
 from bench.errors import BenchError, PeerLost
-from bench.mode import FLOAT, modes_named
+from bench.mode import FLOAT, modes_named, read_mode
 from bench.places import PUBLISHED, RUNS, data_folder
-from bench.plan import Plan, add_modes, find_plans, make_plan, plan_path, write_plan
+from bench.plan import Plan, add_modes, add_rungs, find_plans, make_plan, plan_path, write_plan
 from bench.task import Task, read_task
 from bench.versions import pin_version
 
@@ -201,7 +201,8 @@ def _planned(
     task: Path, definition: Task, entry: Entry, placebo: int, leaderboard: Path, baselines: Path,
     modes: str | None, after: bool = False,
 ) -> list[Plan]:  # fmt: skip
-    """Return the entry's plans; those asked for that are not there are written: the first, a look, added modes."""
+    """Return the entry's plans; those asked for that are not there are written: the first, a look, added modes,
+    and what runs the rungs that the task's ladder was extended by."""
     from bench.tuned import newest_yardstick
 
     name, folder = f"{entry.name}@{placebo}" if placebo else entry.name, leaderboard / "plans"
@@ -215,12 +216,18 @@ def _planned(
         raise BenchError(f"{name}: a placebo measures tuning noise, in {FLOAT} alone", "leave --modes out")
     if after and not plans:
         raise BenchError(f"{name} has no plan on {task.stem} yet", "leave --after out: the first plan comes first")
+    extended = add_rungs(plans, definition) if plans else None
+    if extended is not None:
+        write_plan(folder, extended)
+        plans = there()
     if after or not plans:
-        looked = next((plan for plan in reversed(plans) if not plan.adds_modes), None)
+        floats = [plan for plan in plans if not plan.adds_modes]
+        looked = floats[-1] if floats else None
         yardstick = None
         if entry.name != definition.reference:
             yardstick = newest_yardstick(reference_of(definition, baselines), task.stem, leaderboard / "plans")
-        chosen = looked.modes if looked and modes is None else asked
+        first = [plan for plan in floats if not plan.adds_rungs]
+        chosen = first[-1].modes if first and modes is None else asked
         kind = _machine_kind(task.stem, definition, entry)
         made = make_plan(task.stem, definition, entry, kind, yardstick, placebo, looked, modes=chosen)
         leaderboard.mkdir(parents=True, exist_ok=True)
@@ -230,6 +237,8 @@ def _planned(
     for plan in plans if modes is not None else ():
         had = {mode for other in plans if other.after == plan.digest and other.adds_modes for mode in other.modes}
         lacking = [mode for mode in asked if mode not in had | set(plan.modes)]
+        if plan.adds_rungs:
+            lacking = [mode for mode in lacking if read_mode(mode).kind == "after"]
         if lacking and not plan.adds_modes:
             write_plan(folder, add_modes(plan, lacking, definition.reference))
     return there()

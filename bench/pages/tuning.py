@@ -1,7 +1,7 @@
 """How hard an entry was to tune: its plans' ledgers as an entry's page shows them, every trial and every failure."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -16,7 +16,7 @@ from bench.plan import Plan
 from bench.score.alarm import UNJUDGED
 from bench.score.search import AfterK, Line, Search, Spent, best_after_k, spent, sweep_line
 from bench.task import Task, rung_name
-from bench.trials import state_of
+from bench.trials import state_after
 from bench.tuning import Tuned
 
 STAGES = {
@@ -63,7 +63,7 @@ class TuningView:
 def tuning_views(entry: str, material: Material) -> list[TuningView]:
     """Return the searches of an entry that have trials, by task and look; added modes search nothing in float."""
     return [
-        tuning_view(study, name, material.tasks[name], _search_of(entry, name, material))
+        tuning_view(study, name, material.tasks[name], _search_of(entry, name, material), studies)
         for name, studies in sorted(material.studies.items())
         for study in sorted(studies, key=lambda study: study.plan.look)
         if study.plan.entry == entry and study.trials and not study.plan.adds_modes
@@ -80,11 +80,15 @@ def _search_of(entry: str, task: str, material: Material) -> Search | None:
     return None
 
 
-def tuning_view(study: Study, name: str, task: Task, search: Search | None) -> TuningView:
+def tuning_view(
+    study: Study, name: str, task: Task, search: Search | None, studies: Iterable[Study] = ()
+) -> TuningView:
+    """Return a plan's search; studies are all of the task, for one that comes after another."""
     plan, trials = study.plan, study.trials
     tuned, stands = None, None
     try:
-        tuned = state_of(plan, {rung: task.steps(rung) for rung in task.budget.rungs}, trials).tuned
+        steps = {rung: task.steps(rung) for rung in task.budget.rungs}
+        tuned = state_after(study, {held.plan.digest: held for held in studies}, steps).tuned
     except BenchError as error:
         stands = error.what
     searched = [*plan.space, WARMUP]

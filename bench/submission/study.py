@@ -8,7 +8,7 @@ from bench.errors import BenchError
 from bench.ledger import Study as Ledgered
 from bench.ledger import ledger_path, read_ledger
 from bench.mode import FLOAT
-from bench.plan import PLACEBO, Plan, add_modes, all_plans, make_plan, plan_path
+from bench.plan import PLACEBO, Plan, add_modes, add_rungs, all_plans, make_plan, plan_path
 from bench.rerun import rerun_plan
 from bench.spec import read_toml
 from bench.submission.desk import Desk, short
@@ -117,12 +117,15 @@ class Study:
         try:
             if plan.adds_modes and after is not None:
                 wanted = add_modes(after, plan.modes, task.reference)
+            elif plan.adds_rungs and after is not None:
+                wanted = add_rungs(_chain(after, known), as_of(task, plan, known)) or after
             elif plan.rerun and after is not None:
                 wanted = self._rerun(after)
             else:
                 kind, number = plan.machine_kind, int(placebo or 0)
                 lent = None if entry.name == task.reference else yardstick
-                wanted = make_plan(plan.task, task, entry, kind, lent, number, after, SEEDS, plan.modes)
+                then = as_of(task, plan, known)
+                wanted = make_plan(plan.task, then, entry, kind, lent, number, after, SEEDS, plan.modes)
         except BenchError as error:
             self.desk.add(self.name, "", error.what)
             return
@@ -193,3 +196,16 @@ class Study:
             root = self.desk.root if name.as_posix() in self.desk.files else self.desk.base
             found[plan.digest] = Ledgered(plan, tuple(read_ledger(root / name, plan)))
         return found
+
+
+def _chain(plan: Plan, known: dict[str, Plan]) -> list[Plan]:
+    """Return a plan and those that it comes after, the first one first."""
+    return [*(_chain(known[plan.after], known) if plan.after in known else []), plan]
+
+
+def as_of(task: Task, plan: Plan, known: dict[str, Plan]) -> Task:
+    """Return the task with the ladder that the plan was written for: without rungs that a later plan of it adds."""
+    later = [p for p in known.values() if p.adds_rungs and p.digest != plan.digest and plan in _chain(p, known)]
+    added = {rung for p in later for rung in p.ladder}
+    rungs, compared = (tuple(r for r in held if r not in added) for held in (task.budget.rungs, task.budget.compared))
+    return task.model_copy(update={"budget": task.budget.model_copy(update={"rungs": rungs, "compared": compared})})

@@ -23,7 +23,7 @@ class Led:
 
     first: Ledgered  # the plan that was tuned
     values: Mapping[str, Mapping[float, Values]]  # by mode and rung
-    added: Mapping[str, str]  # last line of the ledger, by plan that added modes
+    added: Mapping[str, str]  # last line of the ledger, by plan that added modes or rungs
     transfer: Mapping[str, Mapping[str, object]] = field(
         default_factory=dict
     )  # by rung, with the scales that a pilot measured
@@ -43,7 +43,7 @@ def led_to(plan: Plan, studies: Mapping[str, Ledgered], steps: dict[float, int])
                 raise BenchError("ends before the plan's trials do")
             continue  # another plan of the author's, under way
         for mode, rungs in {FLOAT: state.tuned, **state.in_modes}.items():
-            values[mode] = {rung: dict(own) for rung, own in rungs.items()}
+            values.setdefault(mode, {}).update({rung: dict(own) for rung, own in rungs.items()})
         if study.plan.after is not None and study.trials:
             added[study.plan.digest] = study.trials[-1].digest
     return Led(studies[first.digest], values, added)
@@ -78,12 +78,12 @@ def departures_of(tuned: Tuned, led: Led, yardstick: Tuned | None) -> Odd:
     for key, (mine, said) in facts.items():
         if mine != said:
             yield key, f"{short(mine)}, the ledger says {short(said)}"
-    yield from _transfer(tuned, led.first.plan, yardstick)
+    yield from _transfer(tuned, led.first.plan, sorted(led.values.get(FLOAT, {})), yardstick)
 
 
-def _transfer(tuned: Tuned, plan: Plan, yardstick: Tuned | None) -> Odd:
+def _transfer(tuned: Tuned, plan: Plan, rungs: list[float], yardstick: Tuned | None) -> Odd:
     """The transfer track runs at the yardstick's learning rate, warm-up and decay; only the scales were measured."""
-    wanted = sorted(plan.ladder) if "transfer" in plan.tracks else []
+    wanted = rungs if "transfer" in plan.tracks else []
     table = tuned.transfer.get(FLOAT, {})
     if set(tuned.transfer) - {FLOAT} or sorted(table) != sorted(map(rung_name, wanted)):
         yield "transfer", f"expected {', '.join(map(rung_name, wanted)) or 'none'} in {FLOAT}, and no others"

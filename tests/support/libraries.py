@@ -112,7 +112,11 @@ def adam_mini(w: Weights, v: dict) -> Optimizer:
 
 def ademamix(make: Callable[..., Optimizer], **warmups: int) -> Callable[[Weights, dict], Optimizer]:
     return lambda w, v: make(
-        groups(w, v), lr=v["lr"], betas=(*betas(v), 1 - 1 / v["slow_time_constant"]), eps=v["eps"], alpha=v["alpha"],
+        groups(w, v),
+        lr=v["lr"],
+        betas=(*betas(v), 1 - 1 / v["slow_time_constant"]),
+        eps=v["eps"],
+        alpha=v["alpha"],
         **warmups,
     )
 
