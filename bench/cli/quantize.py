@@ -28,7 +28,11 @@ def quantize(
     baselines: Annotated[Path, typer.Option(help="folder of algorithms")] = Path("baselines"),
     output: Annotated[Format, typer.Option("--format", help="of the table")] = Format.plain,
 ) -> None:
-    """Round a record's weights by each mode and score them; what comes of it goes to a file beside the record."""
+    """Round a record's weights by each mode and score them; what comes of it goes to a file beside the record.
+
+    Weights and inputs of the linear layers inside the blocks are rounded. Head, embeddings, norms, biases and the
+    products inside attention stay float.
+    """
     from bench.mode import mode_names, read_mode
     from bench.record import read_record
 

@@ -8,6 +8,7 @@ from markupsafe import Markup
 from bench.digest import digest_of
 from bench.entry import Entry
 from bench.pages.plot import Axis, Series, legend, plot
+from bench.pages.propagation import ErrorView, error_views
 from bench.pages.shell import Page
 from bench.pages.tuning import TuningView, tuning_views
 from bench.pages.views import BoardView, Material, runs_by_entry
@@ -46,6 +47,7 @@ class EntryView:
     partition: tuple[Share, ...]
     tunings: tuple[TuningView, ...]
     results: tuple[Result, ...]
+    errors: tuple[ErrorView, ...]  # where those of rounded models come from, by task
     runs: tuple[Record, ...]
     failed: int  # runs that did not finish
     citation: str
@@ -73,6 +75,7 @@ def entry_view(name: str, material: Material, boards: Sequence[BoardView], runs:
             for row in (view.board.reference, *view.board.rows)
             if row.entry == name
         ),
+        errors=tuple(error_views(material, runs)),
         runs=tuple(runs),
         failed=sum(run.outcome != "finished" for run in runs),
         citation=citation(name, material, runs),

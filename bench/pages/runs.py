@@ -67,7 +67,10 @@ def run_pages(material: Material) -> Iterator[Page]:
 def _facts(record: Record, material: Material) -> dict[str, Any]:
     view = run_view(record, material)
     course = course_of(record, view.log) if view.log else None
-    return {"view": view, "course": course, "rounded": rounded(record), "after": after_training(view, material)}
+    return {
+        "view": view, "course": course, "rounded": rounded(record), "after": after_training(view, material),
+        "spoilt": spoilt_modes(view, material),
+    }  # fmt: skip
 
 
 def course_of(record: Record, log: Log) -> Course | None:
@@ -190,6 +193,12 @@ def rounded(record: Record) -> tuple[Rounded, ...]:
         for name, side in sides.items()
         if side is not None
     )  # fmt: skip
+
+
+def spoilt_modes(view: RunView, material: Material) -> list[str]:
+    """Return the modes that failed on the run's finished weights, and those with layers that fell back, in words."""
+    child = material.quantized.get(view.record.run_id)
+    return child.spoilt([*child.failed, *child.modes]) if child else []
 
 
 def after_training(view: RunView, material: Material) -> list[tuple[str, AfterTraining]]:
