@@ -1,6 +1,6 @@
 """The chart of a board: the reference's ladder, and the line at equal loss that is a speedup."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ LEADING = 6  # entries in one ladder chart; more cannot be told apart
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b5679a", "#9a7b00", "#7a7a7a")
 SHAPES = ("square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
 WIDTH, HEIGHT = 640, 380
+ARROWS = {"low": "M-1-1L0 0L1-1", "high": "M-1 1L0 0L1 1"}  # at an open end, tip at the edge: down and up
+ARROWS_ACROSS = {"low": "M1-1L0 0L1 1", "high": "M-1-1L0 0L-1 1"}  # to the left and to the right
 LABEL_GAP = 15  # pixels between the labels of two lines
 TIP = alt.Tooltip("say:N")  # shown where a reader points at a mark
 CURVE_POINTS = 97
@@ -134,6 +136,15 @@ def _row_layers(row: Row, line: EqualLoss | None, colour: str, shape: str, high:
         layers.append(alt.Chart(_data(ends)).mark_line(color=colour, strokeWidth=2.5, strokeDash=dash).encode(TIP))
         layers.append(alt.Chart(_data(ends)).mark_line(color=colour, strokeWidth=14, opacity=0.001).encode(TIP))
     return layers
+
+
+def arrows(edges: Sequence[dict[str, Any]], paths: Mapping[str, str] = ARROWS, **encoded: Any) -> list[alt.Chart]:
+    """Return a layer for each "side" at which intervals are open, with an arrow at every edge that is given."""
+    return [
+        alt.Chart(_data([edge for edge in edges if edge["side"] == side]))
+        .mark_point(shape=path, strokeWidth=1.5, size=90).encode(**encoded)
+        for side, path in paths.items() if any(edge["side"] == side for edge in edges)
+    ]  # fmt: skip
 
 
 def _label_layers(

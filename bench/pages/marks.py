@@ -47,6 +47,26 @@ def span_of(found: Iterable[Speedup | None]) -> float:
     return next((span for span in SPANS if largest <= span), SPAN)
 
 
+def closed_ends(found: Speedup) -> list[float]:
+    """Return what a chart's range must hold of a speedup: its figure, and those ends of its interval that it has."""
+    return [found.figure, *(end for end in (found.low, found.high) if end is not None)]
+
+
+def drawn_ends(found: Speedup, low: float, high: float) -> tuple[float, float]:
+    """Return where an interval starts and ends in a chart from low to high: an open end is the chart's edge."""
+    if found.no_interval is not None:
+        return found.figure, found.figure
+    return low if found.low is None else found.low, high if found.high is None else found.high
+
+
+def open_ends(found: Speedup, low: float, high: float) -> list[tuple[float, str]]:
+    """Return the edges of such a chart at which an interval ends in an arrow, each with its side: "low" or "high"."""
+    if found.no_interval is not None:
+        return []
+    sides = ((found.low, low, "low"), (found.high, high, "high"))
+    return [(edge, side) for end, edge, side in sides if end is None]
+
+
 def bar_of(found: Speedup | None, span: float = SPAN) -> Bar | None:
     """Return the bar of a speedup; None where it has no interval."""
     if found is None or found.no_interval is not None:

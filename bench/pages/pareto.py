@@ -6,14 +6,18 @@ from dataclasses import dataclass
 
 import altair as alt
 
+from bench.pages.charts import arrows
 from bench.pages.drawing import INK, Drawn, draw
+from bench.pages.marks import closed_ends, drawn_ends, open_ends
 from bench.pages.shell import Page
 from bench.pages.views import BoardView, Line, Material
-from bench.pages.words import times
+from bench.pages.words import interval, times
 from bench.score.cost import Beside
 from bench.score.rows import Standing
+from bench.score.speedup import Speedup
 from bench.task import rung_name
 
+FRONTS = {True: "nobody dominates it", False: "dominated, or not ranked"}
 FRONT, BEHIND = "#0072b2", "#7a7a7a"  # of Okabe and Ito's; the mark's filling says the same
 WIDTH, HEIGHT = 640, 380
 NAMED = 18  # points with a name in the chart; those on the front come first
@@ -69,25 +73,29 @@ def pareto_view(view: BoardView) -> ParetoView:
 def pareto_chart(view: BoardView, lines: Sequence[ParetoLine]) -> Drawn:
     """Return token speedup over step time: above the diagonal an entry saves time as well as tokens."""
     lines = [one for one in lines if one.line.row.placebo_of is None]
+    across = _domain([one.beside.step or 1.0 for one in lines])
+    up = _domain([end for one in lines for end in closed_ends(_speedup(one))])
     points = [
         {
-            "entry": one.line.row.entry, "step": one.beside.step, "speedup": _figure(one), "low": _low(one),
-            "high": _high(one), "memory": one.beside.memory or 1.0, "time": times(one.beside.time),
-            "front": "nobody dominates it" if one.on_front else "dominated, or not ranked",
+            "entry": one.line.row.entry, "step": one.beside.step, "speedup": _figure(one), "low": low, "high": high,
+            "interval": interval(_speedup(one)), "memory": one.beside.memory or 1.0, "time": times(one.beside.time),
+            "front": FRONTS[one.on_front],
         }
-        for one in lines
+        for one in lines for low, high in [drawn_ends(_speedup(one), *up)]
     ]  # fmt: skip
-    across = _domain([one.beside.step or 1.0 for one in lines])
-    up = _domain([end for one in lines for end in (_low(one), _high(one))])
+    edges = [
+        {"step": one.beside.step, "speedup": edge, "side": side, "front": FRONTS[one.on_front]}
+        for one in lines for edge, side in open_ends(_speedup(one), *up)
+    ]  # fmt: skip
     x = alt.X("step:Q", title="step time over the reference’s", scale=alt.Scale(type="log", domain=across, nice=False))
     y, low = (alt.Y(f"{name}:Q", title="token speedup", scale=alt.Scale(type="log", domain=up, nice=False))
               for name in ("speedup", "low"))  # fmt: skip
-    tooltip = [alt.Tooltip("entry:N"), alt.Tooltip("time:N", title="time speedup"),
+    tooltip = [alt.Tooltip("entry:N"), alt.Tooltip("interval:N"), alt.Tooltip("time:N", title="time speedup"),
                *(alt.Tooltip(f"{name}:Q", format=".2f") for name in ("speedup", "step", "memory"))]  # fmt: skip
     ends = max(across[0], up[0]), min(across[1], up[1])
     diagonal = [{"step": end, "speedup": end} for end in ends]
     base = alt.Chart(alt.Data(values=points))
-    colour = alt.condition("datum.front == 'nobody dominates it'", alt.value(FRONT), alt.value(BEHIND))
+    colour = alt.condition(f"datum.front == '{FRONTS[True]}'", alt.value(FRONT), alt.value(BEHIND))
     layers = [
         alt.Chart(alt.Data(values=diagonal)).mark_line(color=INK, strokeDash=[4, 4], opacity=0.6, clip=True).encode(
             x=x, y=y),
@@ -98,6 +106,7 @@ def pareto_chart(view: BoardView, lines: Sequence[ParetoLine]) -> Drawn:
             size=alt.Size("memory:Q", title="peak memory over the reference’s", scale=alt.Scale(range=[60, 260]),
                           legend=alt.Legend(orient="bottom", values=_memories(lines), titleLimit=400,
                                             symbolFillColor="transparent"))),
+        *arrows(edges, x=x, y=y, color=colour),
         alt.Chart(alt.Data(values=_names(lines, across, up))).mark_text(align="left", dx=11, color=INK, fontSize=12)
         .encode(x=x, y=y, text="name:N"),
     ]  # fmt: skip
@@ -143,16 +152,10 @@ def _memories(lines: Sequence[ParetoLine]) -> list[float]:
     return sorted({round(min(found), 1), round(max(found), 1)})
 
 
-def _figure(one: ParetoLine) -> float:
+def _speedup(one: ParetoLine) -> Speedup:
     assert one.line.speedup is not None
-    return one.line.speedup.figure
+    return one.line.speedup
 
 
-def _low(one: ParetoLine) -> float:
-    found = one.line.speedup
-    return found.low if found is not None and found.low else _figure(one)
-
-
-def _high(one: ParetoLine) -> float:
-    found = one.line.speedup
-    return found.high if found is not None and found.high else _figure(one)
+def _figure(one: ParetoLine) -> float:
+    return _speedup(one).figure

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import altair as alt
 
-from bench.pages.charts import COLOURS, SHAPES
+from bench.pages.charts import COLOURS, SHAPES, arrows
 from bench.pages.drawing import INK, Drawn, draw
+from bench.pages.marks import closed_ends, drawn_ends, open_ends
 from bench.pages.shell import Page
 from bench.pages.views import BoardView, Material
-from bench.pages.words import short
+from bench.pages.words import interval, short
 from bench.score.speedup import Speedup
 from bench.task import Task, rung_name
 
@@ -103,18 +105,22 @@ def _cells(size: Size, entry: str) -> tuple[Cell, ...]:
 def scale_chart(size: Size, entries: Sequence[str], number: str) -> Drawn:
     """Return speedups over budgets with their intervals; past the last budget stands that nothing is known."""
     board = size.view.board
+    drawn = [(row.entry, budget, found) for row in board.rows if row.entry in entries
+             for budget, found in sorted(row.speedups.items())]  # fmt: skip
+    ends = [1.0, *(end for _, _, found in drawn for end in closed_ends(found))]
+    up = [min(ends) / 1.05, max(ends) * 1.05]
     points = [
-        {"entry": row.entry, "budget": budget, "speedup": found.figure, "low": found.low or found.figure,
-         "high": found.high or found.figure}
-        for row in board.rows if row.entry in entries for budget, found in sorted(row.speedups.items())
+        {"entry": entry, "budget": budget, "speedup": found.figure, "low": low, "high": high,
+         "interval": interval(found)}
+        for entry, budget, found in drawn for low, high in [drawn_ends(found, *up)]
     ]  # fmt: skip
+    edges = [{"entry": entry, "budget": budget, "speedup": edge, "side": side}
+             for entry, budget, found in drawn for edge, side in open_ends(found, *up)]  # fmt: skip
     last = size.budgets[-1]
-    ends = [float(str(point[name])) for point in points for name in ("low", "high")]
     names = " : ".join(f"datum.value == {budget!r} ? '{rung_name(budget)}'" for budget in size.budgets)
     x = alt.X("budget:Q", title=f"budget on {size.task}",
               scale=alt.Scale(type="log", domain=[size.budgets[0] / 1.3, last * 2.2], nice=False),
               axis=alt.Axis(values=list(size.budgets), labelExpr=f"{names} : ''", grid=False))  # fmt: skip
-    up = [min(*ends, 1.0) / 1.05, max(*ends, 1.0) * 1.05]
     y, low = (alt.Y(f"{name}:Q", title="speedup at equal loss", scale=alt.Scale(type="log", domain=up, nice=False))
               for name in ("speedup", "low"))  # fmt: skip
     hue = alt.Color("entry:N", title="entry", sort=list(entries),
@@ -122,6 +128,11 @@ def scale_chart(size: Size, entries: Sequence[str], number: str) -> Drawn:
     shape = alt.Shape("entry:N", title="entry", sort=list(entries),
                       scale=alt.Scale(domain=list(entries), range=list(SHAPES[: len(entries)])))  # fmt: skip
     base = alt.Chart(alt.Data(values=points))
+    chosen = alt.selection_point("chosen", fields=["entry"], bind="legend")  # all where none is
+
+    def shown(opacity: float) -> Any:
+        return alt.condition(chosen, alt.value(opacity), alt.value(0.05))
+
     edge = alt.Chart(alt.Data(values=[{"from": last * 1.25, "to": last * 2.2, "said": "no evidence beyond"}]))
     one = alt.Chart(alt.Data(values=[{"speedup": 1.0}]))
     layers = [
@@ -129,12 +140,13 @@ def scale_chart(size: Size, entries: Sequence[str], number: str) -> Drawn:
         edge.mark_text(align="left", dx=6, dy=8, baseline="top", color=INK, opacity=0.8, fontSize=12).encode(
             x=alt.X("from:Q"), y=alt.value(0), text="said:N"),
         one.mark_rule(color=INK, strokeDash=[4, 4], opacity=0.6).encode(y=y),
-        base.mark_line(strokeWidth=1.5, opacity=0.7).encode(x=x, y=y, color=hue),
-        base.mark_rule(strokeWidth=1.5, opacity=0.5).encode(x=x, y=low, y2="high:Q", color=hue),
-        base.mark_point(filled=True, size=70, opacity=1).encode(
-            x=x, y=y, color=hue, shape=shape,
-            tooltip=[alt.Tooltip("entry:N"), alt.Tooltip("budget:Q"), *(alt.Tooltip(f"{name}:Q", format=".2f")
-                     for name in ("speedup", "low", "high"))]),
+        base.mark_line(strokeWidth=1.5).encode(x=x, y=y, color=hue, opacity=shown(0.7)).add_params(chosen),
+        base.mark_rule(strokeWidth=1.5).encode(x=x, y=low, y2="high:Q", color=hue, opacity=shown(0.5)),
+        base.mark_point(filled=True, size=70).encode(
+            x=x, y=y, color=hue, shape=shape, opacity=shown(1),
+            tooltip=[alt.Tooltip("entry:N"), alt.Tooltip("budget:Q"), alt.Tooltip("speedup:Q", format=".2f"),
+                     alt.Tooltip("interval:N")]),
+        *arrows(edges, x=x, y=y, color=hue, opacity=shown(1)),
     ]  # fmt: skip
     told = f"{len(entries)} entries on {size.task} at {', '.join(rung_name(budget) for budget in size.budgets)}."
     chart = alt.layer(*layers).properties(width=PANEL, height=HEIGHT)

@@ -66,10 +66,10 @@ def render(
 
     def text_of(page: Page) -> str:
         facts = page.make_facts() if page.make_facts else page.facts
-        return env.get_template(page.template).render(
+        return words.legible(env.get_template(page.template).render(
             root="../" * page.path.count("/"), here=_section(page.path), path=page.path, navigation=navigation,
             pages=there, address=address, material=material, **facts,
-        )  # fmt: skip
+        ))  # fmt: skip
 
     many = [page for page in wanted if page.make_facts]
     texts = spread(text_of, many)

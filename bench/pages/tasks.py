@@ -7,8 +7,9 @@ import altair as alt
 
 from bench.outlook import ladder_tokens, searched_tokens
 from bench.pages import words
-from bench.pages.charts import COLOURS, WIDTH
+from bench.pages.charts import ARROWS_ACROSS, COLOURS, WIDTH, arrows
 from bench.pages.drawing import INK, Drawn, draw
+from bench.pages.marks import closed_ends, drawn_ends, open_ends
 from bench.pages.views import BoardView, Line, Material
 from bench.score.board import Board
 from bench.score.power import smallest_speedup
@@ -70,12 +71,16 @@ def price(name: str, material: Material) -> Price | None:
 
 
 def forest(view: BoardView, number: str) -> Drawn:
-    """Return every entry's speedup at its headline budget with its interval, the best above; a bound is an arrow."""
+    """Return every entry's speedup at its headline budget with its interval, the best above.
+
+    A bound is a triangle in the dot's place; an end that is open lies at the chart's edge, as an arrow.
+    """
     lines = [line for line in view.headline if line.speedup is not None]
-    points = [_point(line) for line in lines]
-    ends = [1.0, *(end for line in lines if (found := line.speedup)
-                   for end in (found.low or found.figure, found.high or found.figure))]  # fmt: skip
+    ends = [1.0, *(end for line in lines if line.speedup for end in closed_ends(line.speedup))]
     low, high = min(ends) / 1.05, max(ends) * 1.05
+    points = [_point(line, low, high) for line in lines]
+    edges = [{"entry": line.row.entry, "edge": edge, "side": side}
+             for line in lines if line.speedup for edge, side in open_ends(line.speedup, low, high)]  # fmt: skip
     x = alt.Scale(type="log", domain=[low, high], nice=False)
     order = [line.row.entry for line in lines]
     y = alt.Y("entry:N", sort=order, title=None, axis=alt.Axis(labelLimit=220, ticks=False, domain=False))
@@ -91,19 +96,19 @@ def forest(view: BoardView, number: str) -> Drawn:
             shape=alt.Shape("bound:N", scale=alt.Scale(domain=["=", ">=", "<="],
                                                        range=["circle", "triangle-right", "triangle-left"]),
                             legend=None)),
+        *arrows(edges, ARROWS_ACROSS, x=alt.X("edge:Q", scale=x), y=y, color=alt.value(COLOURS[0])),
     ]  # fmt: skip
     chart = alt.layer(*layers).properties(width=WIDTH, height=max(1, len(lines)) * LINE)
     told = "; ".join(f"{point['say']}" for point in points)
     return draw(chart, f"Speedups on {view.name}", f"From the top: {told}.", number)
 
 
-def _point(line: Line) -> dict[str, object]:
+def _point(line: Line, low: float, high: float) -> dict[str, object]:
     found = line.speedup
     assert found is not None
     said = f"{line.row.entry} {words.speedup(found)} at {rung_name(line.rung.budget)}"
-    ends = words.interval(found)
+    ends, (start, end) = words.interval(found), drawn_ends(found, low, high)
     return {
-        "entry": line.row.entry, "figure": found.figure, "bound": found.bound,
-        "low": found.low or found.figure, "high": found.high or found.figure,
+        "entry": line.row.entry, "figure": found.figure, "bound": found.bound, "low": start, "high": end,
         "say": said + (f", interval {ends}" if ends != words.MISSING else ""),
     }  # fmt: skip

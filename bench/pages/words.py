@@ -7,8 +7,18 @@ from bench.score.search import Extent
 from bench.score.speedup import Speedup
 
 MISSING = "–"
+FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]")
 ARXIV = re.compile(r"(?:arXiv[: ])?(\d{4}\.\d{4,5})(?:v\d+)?", re.IGNORECASE)
 DOI = re.compile(r"\bdoi:(10\.\d{4,9}/\S+)$", re.IGNORECASE)
+
+
+def legible(text: str) -> str:
+    """Return a text with a replacement character for each that no feed (XML 1.0, 2.2) and no page (HTML) may hold.
+
+    A record's texts are anybody's, a cause with a terminal's colour codes for one; halves of surrogate pairs, which no
+    file can hold, are refused where records are read.
+    """
+    return FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def loss(nats: float | None) -> str:

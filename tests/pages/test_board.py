@@ -219,6 +219,17 @@ def test_a_chart_answers_to_the_pointer_under_the_strict_policy(browser, index):
         assert page.evaluate("window.securityErrors") == []
 
 
+def test_an_entry_of_a_legend_filters_the_chart(browser, index):
+    faint = "document.querySelectorAll('.live svg path[opacity=\"0.05\"]').length"
+    with page_of(browser, index.parent / "scale.html") as page:
+        figure = page.locator("figure.chart").first
+        figure.hover()
+        figure.locator(".live svg").wait_for()
+        assert page.evaluate(faint) == 0
+        figure.locator(".role-legend text", has_text="muon").click()
+        page.wait_for_function(f"{faint} > 8")  # points and intervals of the other three
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", ["index.html", "tasks/index.html", "tasks/nano.html", "entries/index.html", "run"])
 def test_a_scan_for_accessibility_finds_nothing_serious(browser, index, path, scheme):

@@ -1,10 +1,15 @@
 """Charts are the same bytes whatever was drawn before, named for who cannot see them, and true to the board."""
 
+import dataclasses
+import json
 import re
 
 import pytest
 
 from bench.pages.charts import equal_loss, ladder_chart, not_drawn
+from bench.pages.pareto import pareto_view
+from bench.pages.scale import scale_view
+from bench.pages.tasks import forest
 
 
 @pytest.fixture
@@ -43,3 +48,38 @@ def test_a_chart_has_a_name_a_description_and_no_colour_that_a_dark_page_hides(b
     assert '<title id="n-t">' in svg and '<desc id="n-d">' in svg
     assert set(re.findall(r'(?:fill|stroke)="(#000|#000000|black|white|#fff|#ffffff)"', svg)) == set()
     assert "currentColor" in svg
+
+
+def of_intervals(view, evidence):
+    """Return every chart of intervals as its specification, and the axis that they lie along."""
+    drawn = {"forest": forest(view, "f"), "pareto": pareto_view(view).chart,
+             "scale": scale_view("bf16", "tuned", evidence, [view]).charts[0]}  # fmt: skip
+    return {name: (json.loads(chart.spec)["layer"], "x" if name == "forest" else "y") for name, chart in drawn.items()}
+
+
+def arrows(layers):
+    return [layer for layer in layers if layer["mark"].get("shape", "").startswith("M")]
+
+
+@pytest.mark.parametrize("side", ["low", "high"])
+def test_an_open_end_is_drawn_to_the_chart_s_edge_with_an_arrow_there(boards, evidence, side):
+    def opened(row):
+        found = {at: dataclasses.replace(one, **{side: None}) for at, one in row.speedups.items()}
+        return dataclasses.replace(row, speedups=found) if row.entry == "muon" else row
+
+    view = boards[0]
+    rows = {row.entry: opened(row) for row in view.board.rows}
+    headline = tuple(
+        dataclasses.replace(line, row=row, speedup=row.speedups.get(line.rung.budget))
+        for line in view.headline for row in [rows[line.row.entry]]
+    )  # fmt: skip
+    board = dataclasses.replace(view.board, rows=tuple(rows.values()))
+    changed = dataclasses.replace(view, board=board, headline=headline)
+    for name, (layers, axis) in of_intervals(changed, evidence).items():
+        along = (layer["encoding"].get(axis, {}).get("scale", {}) for layer in layers)
+        low, high = next(scale["domain"] for scale in along if "domain" in scale)
+        edge = {"low": low, "high": high}[side]
+        spans = next(points for layer in layers if "low" in (points := layer["data"]["values"])[0])
+        assert {point[side] for point in spans if point["entry"] == "muon"} == {edge}, name
+        drawn = [at for layer in arrows(layers) for at in layer["data"]["values"] if at["side"] == side]
+        assert len(drawn) == sum(point[side] == edge for point in spans) >= 1, name

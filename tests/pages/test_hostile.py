@@ -4,12 +4,13 @@ import dataclasses
 import json
 import re
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import pytest
 
 from bench.errors import BenchError
 from bench.pages.build import gather, pages
-from bench.pages.words import paper_link
+from bench.pages.words import FORBIDDEN, paper_link
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -26,6 +27,7 @@ HOSTILE = [
     "=HYPERLINK(\"http://evil.example\")",
     "<a href=data:text/html,alert(8)>x</a>",
     "\\u003cscript\\u003e</textarea></style>",
+    "\x1b[31mred\x00\x0b\x7f\x9f\ufffe",  # what neither a feed nor a page may hold
 ]  # fmt: skip
 LOADS = {"src", "srcset", "data", "action", "formaction", "poster", "background", "ping"}
 ALLOWED = {"html", "head", "meta", "title", "link", "script", "body", "a", "header", "nav", "ul", "li", "svg", "path",
@@ -33,7 +35,7 @@ ALLOWED = {"html", "head", "meta", "title", "link", "script", "body", "a", "head
            "th", "tbody", "td", "footer", "figure", "figcaption", "details", "summary", "pre", "code", "em", "strong",
            "form", "label", "select", "option", "input", "button", "fieldset", "legend", "g", "text", "circle", "desc",
            "rect", "line", "br", "defs", "clippath", "tspan", "ol", "polyline", "polygon", "i", "sup", "sub", "use",
-           "marker", "symbol", "var", "small", "abbr", "time", "h4"}  # fmt: skip
+           "marker", "symbol", "var", "small", "abbr", "time", "h4", "b", "noscript"}  # fmt: skip
 
 
 class Tags(HTMLParser):
@@ -63,9 +65,9 @@ def hostile(tmp_path_factory, bench, sources, write):
     (home / "optimizer.py").write_text(
         '"""A toy."""\n\n\nclass Hyperparameters:\n    lr: float\n\n\ndef build(roles, hp, run):\n    return []\n'
     )
-    words = json.dumps(HOSTILE)  # TOML's strings and arrays are written like JSON's
+    words, title = (json.dumps(text).replace("\x7f", "\\u007f") for text in (HOSTILE, " ".join(HOSTILE)))  # as TOML
     (home / "evil.toml").write_text(
-        f"title = {json.dumps(' '.join(HOSTILE))}\nfamily = 'element-wise'\n"
+        f"title = {title}\nfamily = 'element-wise'\n"
         f"paper = 'javascript:alert(9)'\nauthors = {words}\nscope = 'hidden'\ndeviations = {words}\n"
         "[schedule]\nkind = 'decay'\nwarmup_fraction = 0.1\n"
         "[search.lr]\ndefault = 0.02\nlow = 0.0025\nhigh = 0.16\nscale = 'log'\n"
@@ -96,6 +98,13 @@ def test_their_words_stand_on_the_page_as_they_were_written(hostile):
     page = re.sub(r"\s+", " ", hostile["entries/evil.html"])
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "{{ 7 * 7 }}" in page
     assert page.count("&lt;iframe src=//evil.example&gt;") >= 2  # authors and deviations
+
+
+def test_the_feed_is_xml_and_no_page_holds_what_none_may(hostile):
+    for path, text in hostile.items():
+        assert not path.endswith((".html", ".xml")) or not FORBIDDEN.search(text), path
+    names = [author.text for author in ElementTree.fromstring(hostile["feed.xml"]).findall(".//{*}author/{*}name")]
+    assert "\ufffd[31mred" + 5 * "\ufffd" in names
 
 
 def test_a_board_of_hostile_records_is_one_call_with_data(hostile):
