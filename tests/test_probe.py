@@ -8,14 +8,13 @@ import pytest
 import torch
 from torch.optim import SGD
 
-from bench import along, checkpoint
-from bench.along import Along
+from bench import checkpoint
 from bench.battery.ranks import Together
-from bench.battery.tiny import BATCH, CONTEXT, DEVICE, TINY, Tiny, batch_at, equal
+from bench.battery.tiny import BATCH, CONTEXT, DEVICE, Tiny, batch_at, equal
 from bench.entry import Entry
 from bench.errors import BenchError
 from bench.facts import extra_passes
-from bench.model import build_model, sampled_losses, sequence_losses
+from bench.model import sampled_losses, sequence_losses
 from bench.probe import Batch, Means, Probe
 
 SGD_ENTRY = Entry(Path(__file__).parents[1] / "baselines/sgd/sgd.toml")
@@ -132,27 +131,6 @@ def directions(tiny: Tiny) -> dict:
     return {w: torch.randn(w.shape, generator=generator).to(DEVICE) for w in tiny.roles.all}
 
 
-def test_the_derivative_of_the_logits_is_that_of_float64_differences():
-    """Of a GPT-2, whose norms are taken in float64 where its weights are; a LLaMA's are fp32 whatever comes."""
-    spec, h, ends = TINY.model_copy(update={"family": "gpt2"}), 1e-6, []
-    model, inputs = build_model(spec, CONTEXT, 0), batch_at(0)[:2, :-1]
-    line = {w: torch.randn(w.shape, generator=torch.Generator().manual_seed(3)) for w in model.parameters()}
-    mine = Along(model)(inputs, line, lambda a: a)
-    model.double()
-    for sign in (1, -1):
-        with torch.no_grad(), along.weights_at({w: w + sign * h * v for w, v in line.items()}):
-            ends.append(model(input_ids=inputs).logits)
-    torch.testing.assert_close(mine.double(), (ends[0] - ends[1]) / (2 * h), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("attention, way", [("eager", "forward mode"), ("sdpa", "forward mode, math attention")])
-def test_attention_without_forward_mode_is_written_out_and_the_way_is_told(attention, way):
-    model = build_model(TINY.model_copy(update={"attention": attention}), CONTEXT, 0)
-    found, line = Along(model), {w: torch.ones_like(w) for w in model.parameters()}
-    assert found(batch_at(0)[:, :-1], line, lambda a: a.amax(-1)).shape == (BATCH, CONTEXT)
-    assert found.way == way
-
-
 class Opaque(torch.autograd.Function):
     """The identity, without a forward-mode rule."""
 
@@ -175,14 +153,6 @@ def test_where_nothing_has_forward_mode_differences_are_taken_and_charged_twice(
     assert probe.told()["way"] == "finite differences"
     assert (mine - theirs).norm() < 1e-3 * theirs.norm()
     assert charged(exact) == {"logits_along": 1 / 3} and charged(probe) == {"logits_along": 2 / 3}
-
-
-def test_a_derivative_that_fails_for_another_reason_says_so_and_no_way_is_taken_for_it(tiny):
-    """A tangent of another shape than its weight's: differences would broadcast it, at twice the charge."""
-    found = Along(tiny.model)
-    with pytest.raises(RuntimeError, match="a different size than that of the original"):
-        found(batch_at(0)[:, :-1].to(DEVICE), {tiny.roles.all[0]: torch.ones((), device=DEVICE)}, lambda a: a)
-    assert found.way is None
 
 
 def test_a_mode_that_rounds_has_no_derivative_along_a_step(tiny):

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from bench.linalg.low_rank_adam import LowRankAdam, factors
+from bench.linalg.low_rank_adam import LowRankAdam, check_rank, factors
 from bench.roles import Roles, Run
 
 EPS = 1e-8  # the released code's, of phi and of s
@@ -40,8 +40,7 @@ class Hyperparameters:
     weight_decay: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.rank <= 1:
-            raise ValueError(f"rank is {self.rank!r}, expected a part of the shorter side: above 0, up to 1")
+        check_rank(self.rank)
         if self.residual not in ("code", "paper"):
             raise ValueError(f"residual is {self.residual!r}, expected code or paper")
 

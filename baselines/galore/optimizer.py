@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from bench.linalg.low_rank_adam import LowRankAdam, factors
+from bench.linalg.low_rank_adam import LowRankAdam, check_rank, factors
 from bench.roles import Roles, Run
 
 
@@ -33,8 +33,7 @@ class Hyperparameters:
     weight_decay: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.rank <= 1:
-            raise ValueError(f"rank is {self.rank!r}, expected a part of the shorter side: above 0, up to 1")
+        check_rank(self.rank)
 
 
 class GaLore(LowRankAdam):

@@ -13,16 +13,14 @@ State: two moments and the gradient before, fp32; gains and biases two moments.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from bench.linalg.elementwise import Elementwise, decay
 from bench.linalg.held import held
-from bench.linalg.moments import advance, denominators
+from bench.linalg.variance_reduced_adam import VarianceReducedAdam
 from bench.linalg.variance_reduction import corrected
 from bench.roles import Roles, Run
 
@@ -40,22 +38,13 @@ class Hyperparameters:
     weight_decay: float  # matrices, embedding and head; gains and biases get none
 
 
-class MARS(Elementwise):
-    def __init__(self, roles: Roles, hp: Hyperparameters) -> None:
-        plain = {"lr": hp.lr * hp.vector_lr_factor, "beta1": hp.vector_beta1, "beta2": hp.vector_beta2, "gamma": None}
-        super().__init__(roles, asdict(hp), vectors=plain)
-
-    def move(self, weights: tuple[Parameter, ...], gradients: tuple[Tensor, ...], group: dict[str, Any]) -> None:
-        firsts, seconds = held(self, weights, "first_moment", "second_moment")
-        estimates: Any = gradients
-        if group["gamma"] is not None:
-            (previous,) = held(self, weights, "previous_gradient")
-            estimates = corrected(gradients, previous, group["gamma"] * group["beta1"] / (1 - group["beta1"]))
-            torch._foreach_copy_(previous, gradients)
-        advance(firsts, seconds, estimates, group)
-        decay(weights, group)
-        torch._foreach_addcdiv_(weights, firsts, denominators(seconds, group), -group["lr"])
+class MARS(VarianceReducedAdam):
+    def estimates(self, weights: tuple[Parameter, ...], gradients: tuple[Tensor, ...], factor: float) -> list[Tensor]:
+        (previous,) = held(self, weights, "previous_gradient")
+        found = corrected(gradients, previous, factor)
+        torch._foreach_copy_(previous, gradients)
+        return found
 
 
 def build(roles: Roles, hp: Hyperparameters, run: Run) -> Optimizer:
-    return MARS(roles, hp)
+    return MARS(roles, asdict(hp))

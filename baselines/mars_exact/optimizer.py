@@ -20,9 +20,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from bench.linalg.elementwise import Elementwise, decay
 from bench.linalg.held import held
-from bench.linalg.moments import advance, denominators
+from bench.linalg.variance_reduced_adam import VarianceReducedAdam
 from bench.linalg.variance_reduction import corrected
 from bench.probe import Gradients, Probe
 from bench.roles import Roles, Run
@@ -41,12 +40,11 @@ class Hyperparameters:
     weight_decay: float  # matrices, embedding and head; gains and biases get none
 
 
-class ExactMARS(Elementwise):
+class ExactMARS(VarianceReducedAdam):
     wants_probe = True
 
-    def __init__(self, roles: Roles, hp: Hyperparameters) -> None:
-        plain = {"lr": hp.lr * hp.vector_lr_factor, "beta1": hp.vector_beta1, "beta2": hp.vector_beta2, "gamma": None}
-        super().__init__(roles, asdict(hp), vectors=plain)
+    def __init__(self, roles: Roles, values: dict[str, Any]) -> None:
+        super().__init__(roles, values)
         self._there: Gradients = {}  # during a step
 
     @torch.no_grad()
@@ -60,16 +58,9 @@ class ExactMARS(Elementwise):
         super().step()
         self._there = {}
 
-    def move(self, weights: tuple[Parameter, ...], gradients: tuple[Tensor, ...], group: dict[str, Any]) -> None:
-        firsts, seconds = held(self, weights, "first_moment", "second_moment")
-        estimates: Any = gradients
-        if group["gamma"] is not None:
-            there = [self._there.get(w, g) for w, g in zip(weights, gradients, strict=True)]
-            estimates = corrected(gradients, there, group["gamma"] * group["beta1"] / (1 - group["beta1"]))
-        advance(firsts, seconds, estimates, group)
-        decay(weights, group)
-        torch._foreach_addcdiv_(weights, firsts, denominators(seconds, group), -group["lr"])
+    def estimates(self, weights: tuple[Parameter, ...], gradients: tuple[Tensor, ...], factor: float) -> list[Tensor]:
+        return corrected(gradients, [self._there.get(w, g) for w, g in zip(weights, gradients, strict=True)], factor)
 
 
 def build(roles: Roles, hp: Hyperparameters, run: Run) -> Optimizer:
-    return ExactMARS(roles, hp)
+    return ExactMARS(roles, asdict(hp))

@@ -44,6 +44,12 @@ class LowRankAdam(Matrixwise):
         return low, torch.div(state["m"], denominator, out=denominator), correction
 
 
+def check_rank(rank: float) -> None:
+    """Raise ValueError unless it is a part of the shorter side."""
+    if not 0 < rank <= 1:
+        raise ValueError(f"rank is {rank!r}, expected a part of the shorter side: above 0, up to 1")
+
+
 def projected(stack: Tensor, basis: Tensor) -> Tensor:
     """Return R of (k, m, n): (k, m, r) where m >= n, else (k, r, n)."""
     return stack @ basis if stack.shape[-2] >= stack.shape[-1] else basis.mT @ stack

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from open_loop import displacements, furthest_apart, gradients_of, of_entry, roles_with, run_of, weights_of
+from transcribed import base_map
 
 from bench.entry import Entry, Value
 from bench.errors import BenchError
@@ -33,16 +34,6 @@ def optimizer_of(entry, values, weights, residual="in"):
     roles = roles_with(weights)
     roles = replace(roles, hidden=tuple(replace(matrix, residual=residual) for matrix in roles.hidden))
     return entry.module().build(roles, entry.hyperparameters(entry.values({**STILL, **values})), run_of())
-
-
-def base_map(x: np.ndarray, base: str, rounds: int) -> np.ndarray:
-    if base == "sign":
-        return np.sign(x)
-    if base == "row-norm":
-        return x / np.linalg.norm(x, axis=1, keepdims=True)
-    for _ in range(rounds):
-        x = x / np.linalg.norm(x, axis=1, keepdims=True) / np.linalg.norm(x, axis=0, keepdims=True)
-    return x
 
 
 def based(x: np.ndarray, second: np.ndarray, v: dict[str, Value]) -> tuple[np.ndarray, np.ndarray]:

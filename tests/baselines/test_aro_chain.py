@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from open_loop import displacements, furthest_apart, gradients_of, run_of, weights_of
+from transcribed import base_map
 
 from bench.entry import Entry
 from bench.errors import BenchError
@@ -26,16 +27,6 @@ every_base = pytest.mark.parametrize("base", ["sinkhorn", "sign", "row-norm"])
 def optimizer_of(entry, values, weights, parts=PARTS):
     hidden = [Matrix(w, i // len(parts), "any", parts[i % len(parts)][1], (w.shape[0],)) for i, w in enumerate(weights)]
     return entry.module().build(Roles(tuple(hidden), (), (), ()), entry.hyperparameters(entry.values(values)), run_of())
-
-
-def base_map(x: np.ndarray, base: str) -> np.ndarray:
-    if base == "sign":
-        return np.sign(x)
-    if base == "row-norm":
-        return x / np.linalg.norm(x, axis=1, keepdims=True)
-    for _ in range(5):
-        x = x / np.linalg.norm(x, axis=1, keepdims=True) / np.linalg.norm(x, axis=0, keepdims=True)
-    return x
 
 
 def transcribed(base: str, gradients) -> list[list[torch.Tensor]]:

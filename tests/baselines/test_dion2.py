@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from open_loop import MATRICES, displacements, furthest_apart, gradients_of, of_entry, roles_with, run_of, weights_of
+from transcribed import polar
 
 from bench.entry import Entry
 from bench.errors import BenchError
@@ -14,11 +15,6 @@ from bench.facts import state_tensors
 FOLDER = Path(__file__).parents[2] / "baselines"
 ENTRY, MARS = Entry(FOLDER / "dion2/dion2.toml"), Entry(FOLDER / "mars_muon/mars-muon.toml")
 VALUES = {"lr": 0.02, "weight_decay": 0.1}
-
-
-def polar(x: np.ndarray) -> np.ndarray:
-    u, s, vh = np.linalg.svd(x, full_matrices=False)
-    return (u * (s > 1e-12 * s[0])) @ vh
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.4, 1.0])

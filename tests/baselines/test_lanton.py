@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from open_loop import MATRICES, displacements, furthest_apart, gradients_of, of_entry, roles_with, run_of, weights_of
+from transcribed import polar
 
 from bench.entry import Entry
 from bench.facts import state_tensors
@@ -14,11 +15,6 @@ FOLDER = Path(__file__).parents[2] / "baselines"
 LANTON, MARS = Entry(FOLDER / "lanton/lanton.toml"), Entry(FOLDER / "mars_muon/mars-muon.toml")
 MODULE = LANTON.module()
 VALUES = {"lr": 0.02, "weight_decay": 0.1}
-
-
-def polar(x: np.ndarray) -> np.ndarray:
-    u, s, vh = np.linalg.svd(x, full_matrices=False)
-    return (u * (s > 1e-12 * s[0])) @ vh
 
 
 def transcribed(gradients, alpha: float) -> list[list[torch.Tensor]]:

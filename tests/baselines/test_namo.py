@@ -18,6 +18,7 @@ from open_loop import (
     run_of,
     weights_of,
 )
+from transcribed import newton_schulz
 
 from bench.entry import Entry
 from bench.errors import BenchError
@@ -28,14 +29,6 @@ NAMO, NAMO_D = Entry(FOLDER / "namo/namo.toml"), Entry(FOLDER / "namo/namo-d.tom
 MOONLIGHT = Entry(FOLDER / "muon/moonlight.toml")
 PLAIN = {"lr": 0.01, "weight_decay": 0.0}
 every_entry = pytest.mark.parametrize("entry", [NAMO, NAMO_D], ids=lambda entry: entry.name)
-
-
-def newton_schulz(u: np.ndarray) -> np.ndarray:
-    x = u / (np.linalg.norm(u) + 1e-7)
-    for _ in range(5):
-        a = x @ x.T
-        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
-    return x
 
 
 @every_entry

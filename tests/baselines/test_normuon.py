@@ -20,6 +20,7 @@ from open_loop import (
     run_of,
     weights_of,
 )
+from transcribed import newton_schulz
 
 from bench.entry import Entry
 from bench.facts import state_tensors
@@ -67,14 +68,6 @@ def test_its_steps_are_the_paper_s_in_numpy(scaling):
             weights[k] = new
         theirs.append(moved)
     assert furthest_apart(mine, theirs) < 1e-6
-
-
-def newton_schulz(u: np.ndarray) -> np.ndarray:
-    x = u / (np.linalg.norm(u) + 1e-7)
-    for _ in range(5):
-        a = x @ x.T
-        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
-    return x
 
 
 def test_for_the_exact_polar_factor_of_a_matrix_that_is_not_tall_it_is_muon():

@@ -118,7 +118,7 @@ def ademamix(make: Callable[..., Optimizer], **warmups: int) -> Callable[[Weight
         eps=v["eps"],
         alpha=v["alpha"],
         **warmups,
-    )
+    )  # fmt: skip
 
 
 def prodigy(make: Callable[..., Optimizer], **corrected: bool) -> Callable[[Weights, dict], Optimizer]:
