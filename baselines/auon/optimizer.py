@@ -13,7 +13,6 @@ momentum, which is this file with gamma = 0; that of the code is SGD with Nester
 Newton-Schulz steps. The hidden matrices only, block by block. State: one momentum per weight, fp32.
 """
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -23,6 +22,7 @@ from torch.optim import Optimizer
 
 from bench.linalg.matrixwise import Matrixwise
 from bench.linalg.newton_schulz import JORDAN, newton_schulz
+from bench.linalg.sizes import spectral
 from bench.roles import Roles, Run
 
 SMALLEST_NORM = 1e-7  # a momentum of zeros must not divide by zero
@@ -58,7 +58,7 @@ class AuON(Matrixwise):
         return x / braking(x, group["gamma"]) if group["gamma"] else x
 
     def size(self, rows: int, columns: int) -> float:
-        return math.sqrt(max(1.0, rows / columns)) if self.defaults["form"] == "paper" else 1.0
+        return spectral(rows, columns) if self.defaults["form"] == "paper" else 1.0
 
 
 def unit(stack: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from torch.optim import Optimizer
 
 from bench.linalg.matrixwise import Matrixwise
 from bench.linalg.qr import orthonormal_factor
+from bench.linalg.sizes import unit_gain
 from bench.roles import Matrix, Roles, Run
 
 ROUNDING = 8.0  # units: columns of R below it by ||M||_F are error, which norm 1 would make as large as any
@@ -70,7 +71,7 @@ class Dion(Matrixwise):
         return p @ state["basis"].mT
 
     def size(self, rows: int, columns: int) -> float:
-        return math.sqrt(rows / columns)
+        return unit_gain(rows, columns)
 
     def _step_together(self, weights: list[Parameter], group: dict[str, Any]) -> None:
         self._numbers = [number for w in weights for number in self._numbers_of[w]]

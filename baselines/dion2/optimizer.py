@@ -12,7 +12,6 @@ momentum and another size. The hidden matrices only, block by block. State: M, f
 the source.
 """
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ from torch.optim import Optimizer
 
 from bench.linalg.matrixwise import Matrixwise
 from bench.linalg.newton_schulz import orthogonalized
+from bench.linalg.sizes import unit_gain
 from bench.roles import Matrix, Roles, Run
 
 
@@ -52,7 +52,7 @@ class Dion2(Matrixwise):
         return torch.zeros_like(buffer).scatter_(1, chosen, step)
 
     def size(self, rows: int, columns: int) -> float:
-        return math.sqrt(rows / columns)
+        return unit_gain(rows, columns)
 
     def flipped(self, matrix: Matrix, rows: int, columns: int) -> bool:
         return rows > columns

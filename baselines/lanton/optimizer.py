@@ -14,7 +14,6 @@ which are one group; a weight that is several matrices side by side is as many l
 a matrix, and in option I the last gradient.
 """
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -26,6 +25,7 @@ from torch.optim import Optimizer
 from bench.linalg.matrixwise import Matrixwise
 from bench.linalg.newton_schulz import orthogonalized
 from bench.linalg.nuclear_norm import nuclear_norm
+from bench.linalg.sizes import rms_matched
 from bench.probe import Gradients, Probe
 from bench.roles import Roles, Run
 
@@ -78,7 +78,7 @@ class LANTON(Matrixwise):
         return direction * rates(state["noise"], group["least"], group["alpha"])
 
     def size(self, rows: int, columns: int) -> float:
-        return 0.2 * math.sqrt(max(rows, columns))
+        return rms_matched(rows, columns)
 
 
 class TwoBatchLANTON(LANTON):

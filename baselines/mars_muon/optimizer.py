@@ -14,7 +14,6 @@ The hidden matrices only; a weight that is several matrices side by side is as m
 gradient before, which is zero at first. Newton-Schulz runs in bf16, as in the source.
 """
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -24,6 +23,7 @@ from torch.optim import Optimizer
 
 from bench.linalg.matrixwise import Matrixwise
 from bench.linalg.newton_schulz import orthogonalized
+from bench.linalg.sizes import rms_matched, spectral
 from bench.linalg.variance_reduction import corrected
 from bench.roles import Roles, Run
 
@@ -52,8 +52,8 @@ class MARSMuon(Matrixwise):
 
     def size(self, rows: int, columns: int) -> float:
         if self.defaults["scaling"] == "rms":
-            return 0.2 * math.sqrt(max(rows, columns))
-        return math.sqrt(max(1.0, rows / columns))
+            return rms_matched(rows, columns)
+        return spectral(rows, columns)
 
 
 def build(roles: Roles, hp: Hyperparameters, run: Run) -> Optimizer:

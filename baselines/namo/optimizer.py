@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 
 from bench.linalg.matrixwise import Matrixwise
 from bench.linalg.newton_schulz import orthogonalized
+from bench.linalg.sizes import rms_matched
 from bench.roles import Roles, Run
 
 EPS = 1e-8  # outside the root, as in the released code
@@ -61,7 +62,7 @@ class NAMO(Matrixwise):
         lr = group["lr"]
         most = 1 / lr if lr else math.inf  # steps are in units of lr
         o = orthogonalized(u, group["orthogonalization"], group["newton_schulz_steps"])
-        step = o.mul_((0.2 * math.sqrt(max(o.shape[-2:])) * sizes).clamp(max=most))
+        step = o.mul_((rms_matched(*o.shape[-2:]) * sizes).clamp(max=most))
         return step, (lr * sizes).clamp(max=1.0).mul_(group["weight_decay"])
 
 
