@@ -38,8 +38,6 @@ class Hyperparameters:
     weight_decay: float
 
     def __post_init__(self) -> None:
-        if self.form not in ("paper", "code"):
-            raise ValueError(f"form is {self.form!r}, expected paper or code")
         if self.newton_schulz < 0:
             raise ValueError(f"newton_schulz is {self.newton_schulz!r}, expected a whole number from 0")
 

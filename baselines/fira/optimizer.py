@@ -41,8 +41,6 @@ class Hyperparameters:
 
     def __post_init__(self) -> None:
         check_rank(self.rank)
-        if self.residual not in ("code", "paper"):
-            raise ValueError(f"residual is {self.residual!r}, expected code or paper")
 
 
 class Fira(LowRankAdam):

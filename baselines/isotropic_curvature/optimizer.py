@@ -40,8 +40,6 @@ class Hyperparameters:
     weight_decay: float
 
     def __post_init__(self) -> None:
-        if self.spectrum not in ("quartic", "power"):
-            raise ValueError(f"spectrum is {self.spectrum!r}, expected quartic or power")
         if not 0 <= self.exponent <= 1:
             raise ValueError(f"exponent is {self.exponent}, expected a number from 0 to 1")
 

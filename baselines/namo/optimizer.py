@@ -43,8 +43,6 @@ class Hyperparameters:
     weight_decay: float
 
     def __post_init__(self) -> None:
-        if self.norms not in ("matrix", "column"):
-            raise ValueError(f"norms is {self.norms!r}, expected matrix or column")
         if not 0 <= self.column_clamp <= 1:
             raise ValueError(f"column_clamp is {self.column_clamp!r}, expected a number from 0 to 1")
 

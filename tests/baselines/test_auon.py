@@ -137,5 +137,5 @@ def test_state_is_four_bytes_a_parameter(entry, shape):
 
 
 def test_an_unknown_form_is_refused():
-    with pytest.raises(BenchError, match="form is 'repo', expected paper or code"):
+    with pytest.raises(BenchError, match="form is 'repo', expected one of paper, code"):
         AUON.hyperparameters(AUON.values({"form": "repo"}))
