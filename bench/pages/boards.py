@@ -204,7 +204,7 @@ class _Cells:
             missing() if found is None else Cell(words.speedup(found), found.figure),
             Cell(words.interval(found), _low(found), bar=bar_of(found, self.span)),
             missing() if standing is None else Cell(_chance(standing.first), standing.first),
-            _figure(beside.time, words.times),
+            _beside(beside.time, found),
             _figure(beside.memory, words.times),
             *(_figure(lost.get(column.title), _signed) for column in self.modes),
             _figure(search.charged if search else None, words.short),
@@ -218,7 +218,7 @@ class _Cells:
             _figure(found.fit if found else None, words.times),
             _figure(beside.on_curve, words.times),
             _figure(beside.step, words.times),
-            _figure(beside.tuning_inclusive, words.times),
+            _beside(beside.tuning_inclusive, found),
             _figure(float(search.spent.trials) if search else None, words.count),
             _extent(search.sensitivity if search else None, 3),
             _word(self.material.scope(row.entry)),
@@ -238,6 +238,11 @@ class _Cells:
 def _figure(value: float | None, said: Callable[[float], str]) -> Cell:
     """Return a number's cell; a dash where there is none."""
     return missing() if value is None else Cell(said(value), float(value))
+
+
+def _beside(value: float | None, found: Speedup | None) -> Cell:
+    """Return the cell of a figure that was worked out from the speedup, and is a bound where that is one."""
+    return missing() if value is None else Cell(words.beside(value, found), float(value))
 
 
 def _word(text: str) -> Cell:

@@ -169,11 +169,11 @@ def _cells(board: Board, row: Row, material: Material, search: Search | None) ->
         told["Probability of being first"] = probability(standing.first)
         told["Dominated by"] = ", ".join(standing.dominated_by) or "nobody"
     if beside:
-        told["Speedup in time"] = words.times(beside.time)
+        told["Speedup in time"] = words.beside(beside.time, found)
         told["Step time over the reference’s"] = words.times(beside.step)
         told["Peak memory over the reference’s"] = words.times(beside.memory)
         told["Speedup on the curve"] = words.times(beside.on_curve)
-        told["Speedup with its tuning"] = words.times(beside.tuning_inclusive)
+        told["Speedup with its tuning"] = words.beside(beside.tuning_inclusive, found)
     if search:
         told["Tuning trials"] = str(search.spent.trials)
         told["Tuning tokens"] = words.short(search.charged)

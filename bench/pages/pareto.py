@@ -11,7 +11,7 @@ from bench.pages.drawing import INK, Drawn, draw
 from bench.pages.marks import closed_ends, drawn_ends, open_ends
 from bench.pages.shell import Page
 from bench.pages.views import BoardView, Line, Material
-from bench.pages.words import interval, times
+from bench.pages.words import beside, interval, speedup
 from bench.score.cost import Beside
 from bench.score.rows import Standing
 from bench.score.speedup import Speedup
@@ -78,7 +78,8 @@ def pareto_chart(view: BoardView, lines: Sequence[ParetoLine]) -> Drawn:
     points = [
         {
             "entry": one.line.row.entry, "step": one.beside.step, "speedup": _figure(one), "low": low, "high": high,
-            "interval": interval(_speedup(one)), "memory": one.beside.memory or 1.0, "time": times(one.beside.time),
+            "interval": interval(_speedup(one)), "memory": one.beside.memory or 1.0,
+            "said": speedup(_speedup(one)), "time": beside(one.beside.time, _speedup(one)),
             "front": FRONTS[one.on_front],
         }
         for one in lines for low, high in [drawn_ends(_speedup(one), *up)]
@@ -90,8 +91,9 @@ def pareto_chart(view: BoardView, lines: Sequence[ParetoLine]) -> Drawn:
     x = alt.X("step:Q", title="step time over the reference’s", scale=alt.Scale(type="log", domain=across, nice=False))
     y, low = (alt.Y(f"{name}:Q", title="token speedup", scale=alt.Scale(type="log", domain=up, nice=False))
               for name in ("speedup", "low"))  # fmt: skip
-    tooltip = [alt.Tooltip("entry:N"), alt.Tooltip("interval:N"), alt.Tooltip("time:N", title="time speedup"),
-               *(alt.Tooltip(f"{name}:Q", format=".2f") for name in ("speedup", "step", "memory"))]  # fmt: skip
+    tooltip = [alt.Tooltip("entry:N"), alt.Tooltip("said:N", title="token speedup"), alt.Tooltip("interval:N"),
+               alt.Tooltip("time:N", title="time speedup"),
+               *(alt.Tooltip(f"{name}:Q", format=".2f") for name in ("step", "memory"))]  # fmt: skip
     ends = max(across[0], up[0]), min(across[1], up[1])
     diagonal = [{"step": end, "speedup": end} for end in ends]
     base = alt.Chart(alt.Data(values=points))

@@ -11,7 +11,7 @@ from bench.pages.drawing import INK, Drawn, draw
 from bench.pages.marks import closed_ends, drawn_ends, open_ends
 from bench.pages.shell import Page
 from bench.pages.views import BoardView, Material
-from bench.pages.words import interval, short
+from bench.pages.words import interval, short, speedup
 from bench.score.speedup import Speedup
 from bench.task import Task, rung_name
 
@@ -111,7 +111,7 @@ def scale_chart(size: Size, entries: Sequence[str], number: str) -> Drawn:
     up = [min(ends) / 1.05, max(ends) * 1.05]
     points = [
         {"entry": entry, "budget": budget, "speedup": found.figure, "low": low, "high": high,
-         "interval": interval(found)}
+         "said": speedup(found), "interval": interval(found)}
         for entry, budget, found in drawn for low, high in [drawn_ends(found, *up)]
     ]  # fmt: skip
     edges = [{"entry": entry, "budget": budget, "speedup": edge, "side": side}
@@ -144,7 +144,7 @@ def scale_chart(size: Size, entries: Sequence[str], number: str) -> Drawn:
         base.mark_rule(strokeWidth=1.5).encode(x=x, y=low, y2="high:Q", color=hue, opacity=shown(0.5)),
         base.mark_point(filled=True, size=70).encode(
             x=x, y=y, color=hue, shape=shape, opacity=shown(1),
-            tooltip=[alt.Tooltip("entry:N"), alt.Tooltip("budget:Q"), alt.Tooltip("speedup:Q", format=".2f"),
+            tooltip=[alt.Tooltip("entry:N"), alt.Tooltip("budget:Q"), alt.Tooltip("said:N", title="speedup"),
                      alt.Tooltip("interval:N")]),
         *arrows(edges, x=x, y=y, color=hue, opacity=shown(1)),
     ]  # fmt: skip

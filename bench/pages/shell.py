@@ -88,6 +88,7 @@ def _environment(sources: Sources) -> Environment:
                       trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)  # fmt: skip
     env.filters |= {
         "loss": words.loss, "count": words.count, "short": words.short, "plain": words.plain, "speedup": words.speedup,
+        "beside": words.beside,
         "interval": words.interval, "seconds": words.seconds, "size": words.size, "percent": words.percent,
         "failures": words.failures, "times": words.times, "paper_link": words.paper_link, "rung": rung_name,
         "bar": marks.bar, "bar_of": marks.bar_of,

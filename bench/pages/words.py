@@ -5,6 +5,7 @@ import re
 from bench.score.board import Rung
 from bench.score.search import Extent
 from bench.score.speedup import Speedup
+from bench.score.wording import bounded
 
 MISSING = "–"
 FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]")
@@ -54,10 +55,14 @@ def times(figure: float | None) -> str:
 
 def speedup(found: Speedup | None) -> str:
     """Return 1.35×, or the bound ≥ 2.00× where the loss lies off the reference's ladder."""
-    if found is None:
+    return MISSING if found is None else beside(found.figure, found)
+
+
+def beside(figure: float | None, found: Speedup | None) -> str:
+    """Return a figure that was worked out from a speedup: a bound where that is one, and rounded so that it is true."""
+    if figure is None or found is None:
         return MISSING
-    sign = {"=": "", ">=": "≥ ", "<=": "≤ "}[found.bound]
-    return sign + times(found.figure)
+    return {"=": "", ">=": "≥ ", "<=": "≤ "}[found.bound] + f"{bounded(figure, found.bound)}×"
 
 
 def interval(found: Speedup | None) -> str:

@@ -1,10 +1,54 @@
 """What entries cost, where evidence ends, what did not finish: counted from records and ledgers, nothing imputed."""
 
 import dataclasses
+import json
 
+import pytest
+
+from bench.pages import words
+from bench.pages.boards import sheet
+from bench.pages.compare import QUANTITIES, compare_view
 from bench.pages.failures import failures_view
 from bench.pages.pareto import pareto_view
 from bench.pages.scale import leading, scale_view
+from bench.score.speedup import Speedup
+
+BOUND = Speedup(None, ">=", 1.2, None, None, None, limit=1.997)  # off the ladder, its interval open above
+
+
+@pytest.fixture
+def bounded(boards):
+    """The first board with a bound for muon at every budget."""
+    view = boards[0]
+    rows = {row.entry: dataclasses.replace(row, speedups=dict.fromkeys(row.speedups, BOUND))
+            if row.entry == "muon" else row for row in view.board.rows}  # fmt: skip
+    lines = [dataclasses.replace(line, row=rows[line.row.entry]) for line in view.headline]
+    lines = [dataclasses.replace(x, speedup=BOUND) if x.row.entry == "muon" else x for x in lines]
+    return dataclasses.replace(
+        view, board=dataclasses.replace(view.board, rows=tuple(rows.values())), headline=tuple(lines)
+    )
+
+
+def test_a_bound_stays_one_and_true_wherever_it_is_written(evidence, bounded):
+    """What is worked out from a bound is one; 1.997 is at least 1.99, and 2.00 would be false."""
+    assert words.speedup(BOUND) == "≥ 1.99×" and words.beside(2.567, BOUND) == "≥ 2.56×"
+    below = dataclasses.replace(BOUND, bound="<=", limit=0.501)
+    assert words.speedup(below) == "≤ 0.51×" and words.beside(None, below) == words.MISSING
+    sides = {side.entry: side.cells for side in compare_view(bounded, evidence, "compare.html").sides}
+    told = dict(zip(QUANTITIES, sides["muon"], strict=True))
+    for name in ("Speedup", "Speedup in time", "Speedup with its tuning"):
+        assert told[name].startswith("≥ "), name
+    assert not told["Step time over the reference’s"].startswith("≥ ")
+    board = sheet(bounded, evidence)
+    keys = [column.key for column in board.columns]
+    line = next(line for line in board.headline.lines if line.cells[keys.index("entry")].value == "muon")
+    assert all(line.cells[keys.index(key)].text.startswith("≥ ") for key in ("speedup", "time", "inclusive"))
+
+
+def test_a_chart_s_words_say_that_a_bound_is_one(evidence, bounded):
+    (size,) = scale_view("bf16", "tuned", evidence, [bounded]).charts
+    for drawn in (size, pareto_view(bounded).chart):
+        assert '"said": "≥ 1.99×"' in json.dumps(json.loads(drawn.spec), ensure_ascii=False)
 
 
 def test_costs_are_the_boards_and_an_unmeasured_entry_is_named(evidence, boards):
