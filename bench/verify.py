@@ -134,16 +134,24 @@ def _quantization(record: Record) -> list[Tick]:
         return []
     same = mode is not None and mode.digest == record.inputs.mode_digest
     said = "its digest is the mode file's and its code's" if same else "the mode changed after this run"
-    ticks = [Tick("mode", "the mode is the one that was run", same, said)]
+    return [
+        Tick("mode", "the mode is the one that was run", same, said),
+        *lint_quantization(facts, record.outcome == "finished"),
+    ]
+
+
+def lint_quantization(facts: Quantization | None, finished: bool = True) -> list[Tick]:
+    """Return the ticks of what a run, or a finished checkpoint, proves of its rounding."""
+    ticks = []
     rules: list[tuple[str, str, Callable[[Quantization], tuple[bool | None, str]]]] = [
         ("E1", "every layer inside the blocks is quantized", _layers),
         ("E2", "in every forward pass", _passes),
         ("E3", "onto no more levels than the bits give", _levels),
     ]
     for rule, title, check in rules:
-        missing = (False if record.outcome == "finished" else None), "no facts of quantization were recorded"
+        missing = (False if finished else None), "no facts of quantization were recorded"
         ok, detail = check(facts) if facts else missing
-        ticks.append(Tick(rule, title, None if ok is None and record.outcome != "finished" else bool(ok), detail))
+        ticks.append(Tick(rule, title, None if ok is None and not finished else bool(ok), detail))
     return ticks
 
 

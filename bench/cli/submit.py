@@ -176,6 +176,8 @@ def _judge(bundle: Path, base: Path) -> None:
     told = verified(bundle, base)
     for finding in told.findings:
         print(finding)
+    for remark in told.remarks:
+        print(f"remark: {remark}")
     found = f"{told.plans} plan{'s' * (told.plans != 1)}, {told.records} records, {time.monotonic() - start:.1f} s"
     if told.findings:
         many = "1 finding" if len(told.findings) == 1 else f"{len(told.findings)} findings"

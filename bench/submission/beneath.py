@@ -25,7 +25,12 @@ def lay_beneath(desk: Desk) -> None:
     for name in [*desk.of_kind("downstream"), *desk.of_kind("quantized"), *desk.of_kind("diagnosis")]:
         run = name.split(".")[0]
         for part in (f"{run}.json", f"{run}.quantized.json"):
-            _copy(desk.base / part, desk.root / part)
+            lay(desk, part)
+
+
+def lay(desk: Desk, name: str) -> None:
+    """Put one of the clone's files beneath, where the bundle has none of its name."""
+    _copy(desk.base / name, desk.root / name)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ class Desk:
     files: Files
     findings: list[Finding]
     damaged: set[str]  # files that cannot be read: nothing more is said of them
+    remarks: list[Finding] = field(default_factory=list)  # what a reader should know, and nothing is refused for
 
     def of_kind(self, kind: str) -> list[str]:
         return sorted(name for name in self.files if kind_of(name) == kind)
@@ -60,6 +61,9 @@ class Desk:
 
     def add(self, file: str, key: str, reason: str) -> None:
         self.findings.append(Finding(file, key, reason))
+
+    def remark(self, file: str, key: str, reason: str) -> None:
+        self.remarks.append(Finding(file, key, reason))
 
 
 def short(value: object) -> str:

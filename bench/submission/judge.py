@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench.children import read_downstream, read_quantized
+from bench.children import Quantized, read_downstream, read_quantized
 from bench.diagnosis import check_diagnosis
 from bench.entry import Entry
 from bench.errors import BenchError
@@ -13,6 +13,7 @@ from bench.forbidden import forbidden
 from bench.lint import check_variants
 from bench.plan import read_plan
 from bench.starter import RESERVED
+from bench.submission.after import grown
 from bench.submission.beneath import lay_beneath
 from bench.submission.desk import Desk
 from bench.submission.files import Finding, kind_of, parts_of_name, read_bundle
@@ -24,6 +25,7 @@ class Verdict:
     findings: tuple[Finding, ...]
     plans: int
     records: int
+    remarks: tuple[Finding, ...] = ()
 
 
 def verify(bundle: Path, base: Path) -> Verdict:
@@ -42,7 +44,8 @@ def verify(bundle: Path, base: Path) -> Verdict:
         desk = Desk(root, base, files, findings, {finding.file for finding in findings})
         lay_beneath(desk)
         judge(desk)
-    return Verdict(tuple(sorted(set(desk.findings))), len(desk.of_kind("plan")), len(desk.of_kind("record")))
+    said, remarks = (tuple(sorted(set(found))) for found in (desk.findings, desk.remarks))
+    return Verdict(said, len(desk.of_kind("plan")), len(desk.of_kind("record")), remarks)
 
 
 def judge(desk: Desk) -> None:
@@ -84,10 +87,13 @@ def _entries(desk: Desk, algorithms: set[str]) -> None:
 
 
 def _published(desk: Desk) -> None:
-    """What is published stays as it is; tuned values alone are written anew, by a further look."""
+    """What is published stays as it is; tuned values are written anew by a later plan, and added modes join others."""
     for name, data in desk.files.items():
         there = desk.base / name
-        if there.is_file() and there.read_bytes() != data and kind_of(name) != "tuned":
+        kind = kind_of(name)
+        if not there.is_file() or there.read_bytes() == data or kind == "tuned":
+            continue
+        if kind not in ("quantized", "diagnosis") or not grown(desk, name):
             desk.add(name, "", "is published already, and differs: what is published stays")
 
 
@@ -96,7 +102,11 @@ def _children(desk: Desk) -> None:
         parent = name.split(".")[0] + ".json"
         if parent not in desk.files and not (desk.base / parent).is_file():
             desk.add(name, "", "its record is not in the bundle")
-        desk.read(name, read_downstream if kind_of(name) == "downstream" else read_quantized)
+        found = desk.read(name, read_downstream if kind_of(name) == "downstream" else read_quantized)
+        diagnosis = f"{name.split('.')[0]}.diagnosis.json.gz"
+        there = diagnosis in desk.files or (desk.base / diagnosis).is_file()
+        if isinstance(found, Quantized) and found.modes and not there:
+            desk.add(diagnosis, "", "is missing: the diagnosis of a measured checkpoint")
     for name in desk.of_kind("diagnosis"):
         child = name.removesuffix("diagnosis.json.gz") + "quantized.json"
         if child not in desk.files:

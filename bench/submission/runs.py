@@ -1,6 +1,5 @@
 """The records of a plan: the runs it asks for, each once, at the tuned values, and each as its log says."""
 
-import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from bench.score.evidence import departures
 from bench.submission.desk import Desk, short
 from bench.submission.files import parts_of_name
 from bench.submission.logs import Sizes, inconsistencies, sizes_of_blocks
+from bench.submission.probes import of_probe
 from bench.submission.values import Led
 from bench.task import Task, rung_name
 from bench.tuned import Tuned, rest_of
@@ -31,7 +31,8 @@ class Runs:
     yardstick: Tuned | None
     name: str  # of the plan's file
 
-    def all(self, names: list[str]) -> None:
+    def all(self, names: list[str]) -> dict[str, Record]:
+        """Look at the records of these names, and return those that could be read."""
         found: dict[str, Record] = {}
         sizes: dict[str, Sizes] = {}
         for name in names:
@@ -47,6 +48,7 @@ class Runs:
                 if log and record.score_loss is not None and log.score_blocks:
                     sizes[name] = sizes_of_blocks(record.score_loss, log.score_blocks)
         self._together(found, sizes)
+        return found
 
     def _record(self, name: str, record: Record, log: Log | None) -> None:
         plan, inputs = self.plan, record.inputs
@@ -142,37 +144,7 @@ def _of_entry(record: Record, entry: Entry) -> Iterator[tuple[str, str]]:
         yield f"facts.partition.{min(left)}", "is left to the harness by an entry of scope full"
     if sides and facts.scope == "hidden" and (left != set(sides) - {"hidden"}):
         yield "facts.partition", "is not that of an entry of scope hidden"
-    yield from _of_probe(record, entry)
+    yield from of_probe(record, entry)
     same = record.weights.evaluated in (None, record.weights.final)
     if not same and "def evaluation_weights" not in entry.source.read_text(encoding="utf-8"):
         yield "weights.evaluated", "differs from weights.final, and the entry has no evaluation_weights"
-
-
-def _of_probe(record: Record, entry: Entry) -> Iterator[tuple[str, str]]:
-    """Passes beyond one are a probe's, and only an entry that wants one has it."""
-    probe, passes, sources = (
-        record.facts.probe,
-        record.facts.passes,
-        [one.source for one in (entry, entry.wrapped) if one],
-    )
-    wants = [_wants_probe(ast.parse(source.read_text(encoding="utf-8"))) for source in sources]
-    if probe is None:
-        if passes != 1:
-            yield "facts.passes", f"{passes:g}, and no probe was asked: expected 1"
-        if record.outcome == "finished" and any(own and all(own) for own in wants):
-            yield "facts.probe", "is missing: the entry wants a probe at every step"
-        return
-    if not any(any(own) for own in wants):
-        yield "facts.probe", "is there, and the entry wants none"
-    if any(probe.calls.values()) and not probe.fresh_tokens and passes <= 1:
-        yield "facts.passes", f"{passes:g}, but the probe was asked {sum(probe.calls.values()):,} times"
-
-
-def _wants_probe(tree: ast.Module) -> list[bool]:
-    """Return of each class of a source that inherits, as optimizers do, whether it says that it wants a probe."""
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.bases]
-    return [any(_says_so(line) for line in node.body) for node in classes]
-
-
-def _says_so(line: ast.stmt) -> bool:
-    return isinstance(line, ast.Assign | ast.AnnAssign) and "wants_probe" in ast.unparse(line)

@@ -6,19 +6,25 @@ from pathlib import Path
 from bench.entry import Entry
 from bench.errors import BenchError
 from bench.ledger import Study as Ledgered
-from bench.ledger import ledger_path, read_ledger
+from bench.ledger import Trial, ledger_path, read_ledger
 from bench.mode import FLOAT
 from bench.plan import PLACEBO, Plan, add_modes, add_rungs, all_plans, make_plan, plan_path
+from bench.record import Record, find_records, read_record
 from bench.rerun import rerun_plan
 from bench.spec import read_toml
+from bench.submission.after import measured
+from bench.submission.beneath import lay
 from bench.submission.desk import Desk, short
+from bench.submission.probes import may_probe
 from bench.submission.runs import Runs
+from bench.submission.trials import Told, oddities, unexplained
 from bench.submission.values import Led, departures_of, led_to
 from bench.task import Task, read_task
 from bench.tuned import Tuned, read_tuned, tuned_path
 from bench.versions import NAME, check_record, read_pins
 
 SEEDS = 3  # of a plan at every rung (protocol D)
+OTHER_MACHINE = "is not the yardstick's: a board keeps the records of one kind, and these will not be on it"
 
 
 @dataclass
@@ -56,8 +62,28 @@ class Study:
             return
         self._rules(entry, task)
         yardstick = None if entry.name == task.reference else self._yardstick(task)
-        led = self._tuned(task, yardstick) if self._ledger(self.ledger) else None
-        Runs(self.desk, self.plan, task, entry, led, yardstick, self.name).all(self.records)
+        trials = self._trials()
+        led = self._tuned(task, yardstick) if trials is not None else None
+        records = Runs(self.desk, self.plan, task, entry, led, yardstick, self.name).all(self.records)
+        told = Told(self.plan, task, entry.facts.scope != "full", may_probe(entry), led, yardstick)
+        self._ledger(told, trials or [], list(records.values()))
+        self._measured(task, records)
+
+    def _measured(self, task: Task, records: dict[str, Record]) -> None:
+        """Look at the modes of finished checkpoints, of the plan's own runs or of those that it adds modes to."""
+        plans = {plan.digest: plan for plan in self._plans()}
+        of = self.plan
+        if of.adds_modes and of.after in plans:
+            of = plans[of.after]
+            folder = f"leaderboard/records/{of.task}/{of.digest[:16]}"
+            names = {path.name for root in (self.desk.root, self.desk.base) for path in find_records([root / folder])}
+            records = {}
+            for name in sorted(f"{folder}/{name}" for name in names):
+                lay(self.desk, name)
+                if record := self.desk.read(name, read_record):
+                    records[name] = record
+        asking = [plan for plan in plans.values() if plan == of or (plan.adds_modes and plan.after == of.digest)]
+        measured(self.desk, asking, task, records)
 
     def _entry(self) -> Entry | None:
         home = f"baselines/{self.plan.algorithm}/{self.plan.twin}.toml"
@@ -99,10 +125,14 @@ class Study:
         tuned = read_tuned(paths[0], self.plan.task, task.reference) if paths else None
         if tuned is None:
             self.desk.add(self.name, "yardstick", f"{task.reference} has no tuned values on {self.plan.task} here")
-        elif tuned.plan != self.plan.yardstick:
+            return None
+        if tuned.plan != self.plan.yardstick:
             mine = "none" if self.plan.yardstick is None else short(self.plan.yardstick)
             self.desk.add(self.name, "yardstick", f"{mine}, that of {task.reference} is {short(tuned.plan)}")
             return None
+        kinds = {plan.digest: plan.machine_kind for plan in self._plans()}
+        if kinds.get(tuned.plan, self.plan.machine_kind) != self.plan.machine_kind:
+            self.desk.remark(self.name, "machine_kind", OTHER_MACHINE)
         return tuned
 
     def _rules(self, entry: Entry, task: Task) -> None:
@@ -152,21 +182,22 @@ class Study:
         except BenchError:
             return [*found, self.plan]
 
-    def _ledger(self, name: str) -> bool:
-        """Look at the plan's trials; return whether the ledger can be followed. A plan after another may have none."""
+    def _trials(self) -> list[Trial] | None:
+        """Return the plan's trials, or None where they cannot be followed. A plan after another may have none."""
+        name = self.ledger
         if name not in self.desk.files:
             if self.plan.after is None:
                 self.desk.add(name, "", "is missing: the plan's ledger")
-            return self.plan.after is not None
-        trials = self.desk.read(name, lambda path: read_ledger(path, self.plan))
-        seen: dict[str, str] = {}
-        for trial in trials or ():
-            for run in trial.runs:
-                if run.outcome == "finished" and (run.select_loss is None or run.loss_chain is None):
-                    self.desk.add(name, f"line {trial.number + 1}", "a finished run has a loss and a chain")
-                if run.loss_chain and seen.setdefault(run.loss_chain, run.run_id) != run.run_id:
-                    self.desk.add(name, f"line {trial.number + 1}", "its chain of losses is another run's")
-        return trials is not None
+            return None if self.plan.after is None else []
+        return self.desk.read(name, lambda path: read_ledger(path, self.plan))
+
+    def _ledger(self, told: Told, trials: list[Trial], records: list[Record]) -> None:
+        """Hold each trial to what it must be, and to the versions of the harness that the records tell of."""
+        for number, reason in oddities(told, trials):
+            self.desk.add(self.ledger, f"line {number + 1}", reason)
+        if strange := unexplained(told, trials, records):
+            said = f"no version of the harness that the plan's records have explains {len(strange)} of the run_ids"
+            self.desk.remark(self.ledger, f"line {strange[0] + 1}", said)
 
     def _tuned(self, task: Task, yardstick: Tuned | None) -> Led | None:
         """Return what the ledgers lead to; the file of tuned values must be that, whichever plan it comes with."""

@@ -19,7 +19,7 @@ def facts_of(path):
 def test_the_honest_one_stands_in_less_than_a_second_a_record(clone, forgery):
     start = time.process_time()
     told = verify(forgery.folder, clone.root)
-    assert not told.findings and (told.plans, told.records) == (1, len(forgery.records))
+    assert not told.findings and not told.remarks and (told.plans, told.records) == (1, len(forgery.records))
     assert time.process_time() - start < told.records
 
 
@@ -164,6 +164,14 @@ def copies_a_trial_s_run(f):
     f.forge_ledger(lambda trials: trials[1]["runs"][0].update(loss_chain=trials[0]["runs"][0]["loss_chain"]))
 
 
+def names_two_trials_alike(f):
+    f.forge_ledger(lambda trials: trials[1]["runs"][0].update(run_id=trials[0]["runs"][0]["run_id"]))
+
+
+def charges_a_trial_for_less(f):
+    f.forge_ledger(lambda trials: trials[1]["runs"][0].update(charged_tokens=1.0))
+
+
 def hides_what_tuning_cost(f):
     path = next(f.folder.rglob("tuned/small/*.toml"))
     path.write_text(path.read_text().replace("trials = ", "trials = 1"))
@@ -249,6 +257,8 @@ CHEATS = {
     drops_a_trial: "is not the one that the plan asks for",
     fakes_a_trial_s_loss: "my-optimizer",
     copies_a_trial_s_run: "its chain of losses is another run's",
+    names_two_trials_alike: "line 2: its run_id is another run's",
+    charges_a_trial_for_less: "line 2: 1 charged tokens, 1x has 4,096",
     hides_what_tuning_cost: ": cost.trials: ",
     edits_its_tuned_values: ": tuned.bf16.1x: is not what the ledger leads to",
     plans_its_own_seeds: ": rungs: ",
@@ -265,3 +275,16 @@ def test_a_submission_is_refused_that(cheat, forgery):
     cheat(forgery)
     said = forgery.said()
     assert any(CHEATS[cheat] in line for line in said), said
+
+
+def test_trials_that_diverged_at_the_same_step_may_have_one_chain(forgery):
+    chain = json.loads(forgery.ledger.read_text().splitlines()[0])["runs"][0]["loss_chain"]
+    lost = {"outcome": "diverged", "select_loss": None, "loss_chain": chain, "charged_tokens": 64.0}
+    forgery.forge_ledger(lambda trials: [trial["runs"][0].update(lost) for trial in trials[:2]])
+    assert not [line for line in forgery.said() if "chain of losses" in line]
+
+
+def test_a_trial_of_an_unknown_version_of_the_harness_is_remarked_on(clone, forgery):
+    forgery.forge_ledger(lambda trials: trials[3]["runs"][0].update(run_id=OTHER))
+    (remark,) = verify(forgery.folder, clone.root).remarks
+    assert (remark.key, remark.reason[:33]) == ("line 4", "1 runs are of no version of the h")
