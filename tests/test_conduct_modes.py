@@ -23,6 +23,8 @@ from bench.plan import add_modes, find_plans, write_plan
 from bench.record import find_records, read_log, read_record
 from bench.score import cells, evidence
 from bench.score.evidence import departures, value_notes
+from bench.submission.after import measured
+from bench.submission.desk import Desk
 from bench.task import read_task
 from bench.tuned import read_tuned
 from bench.tuning import MODE, MODE_FACTORS, at_other_rate
@@ -62,6 +64,14 @@ def modes(tmp_path_factory):
         except Stopped:
             stops += 1
     return bench, plan, added, held, stops
+
+
+def test_what_was_measured_stands_before_a_maintainer(modes):
+    bench, plan, added, _, _ = modes
+    desk = Desk(bench.folder, bench.folder, {}, [], set())
+    found = {path.relative_to(bench.folder).as_posix(): read_record(path) for path in floats(bench, plan)}
+    measured(desk, [plan, added], read_task(bench.task_path), found)
+    assert len(found) == 2 and not desk.findings
 
 
 def floats(bench, plan):

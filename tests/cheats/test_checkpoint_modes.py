@@ -1,0 +1,113 @@
+"""Modes of finished checkpoints: none left out, none invented, none with figures of its own; some may grow."""
+
+import shutil
+
+import pytest
+from synthetic import AFTER, ROUNDED, rounded
+
+from bench.children import quantized_path, read_quantized, write_child
+from bench.plan import add_modes
+from bench.record import Quantization, read_record
+from bench.spec import validate
+from bench.submission.after import grown, measured
+from bench.submission.desk import Desk
+
+FIRST, SECOND = sorted(AFTER)[:2]
+
+
+@pytest.fixture
+def desk(forgery):
+    """A desk on the submission, whose plan asks for a mode of each checkpoint, which all children have."""
+    for path in forgery.records:
+        write(path, {FIRST})
+    return Desk(forgery.folder, forgery.clone.root, {}, [], set())
+
+
+def proof(**changed):
+    return validate({**ROUNDED, **changed}, Quantization, "proof")
+
+
+def write(path, modes, **changed):
+    """Write a record's child with these modes, and some of the first one's figures changed."""
+    record = read_record(path)
+    found = {name: one for name, one in rounded(record).modes.items() if name in modes}
+    own = {"quantization": proof(float_score_loss=record.score_loss)}
+    found = {name: one.model_copy(update=own) for name, one in found.items()}
+    found = {name: one.model_copy(update=changed if name == FIRST else {}) for name, one in found.items()}
+    write_child(quantized_path(path), record.run_id, record.weights.evaluated, found)
+
+
+def records(forgery):
+    return [path for path in forgery.records if path.name.count(".") == 1]
+
+
+def said(forgery, desk, modes=(FIRST,)):
+    plan = forgery.clone.plan.model_copy(update={"modes": ("bf16", *modes)})
+    found = {path.relative_to(desk.root).as_posix(): read_record(path) for path in records(forgery)}
+    measured(desk, [plan], forgery.clone.task, found)
+    return [str(finding) for finding in desk.findings]
+
+
+def test_every_planned_mode_of_every_finished_run_stands(forgery, desk):
+    assert said(forgery, desk) == []
+
+
+def no_child(path):
+    quantized_path(path).unlink()
+
+
+CHEATS = {
+    "leaves a bad checkpoint out": (no_child, f"is missing: the plan asks for {FIRST}"),
+    "leaves a mode out": (lambda path: write(path, set()), f"modes.{FIRST}: was planned, and is missing"),
+    "invents a mode": (lambda path: write(path, {FIRST, SECOND}), f"modes.{SECOND}: no plan asks for it"),
+    "fakes a degradation": (lambda path: write(path, {FIRST}, degradation=0.0), f"modes.{FIRST}.degradation: "),
+    "fakes a perplexity": (lambda path: write(path, {FIRST}, perplexity=1.0), f"modes.{FIRST}.perplexity: "),
+    "fakes a mode": (lambda path: write(path, {FIRST}, mode_digest="1" * 64), f"modes.{FIRST}.mode_digest: "),
+    "fakes the float loss": (
+        lambda path: write(path, {FIRST}, quantization=proof(float_score_loss=9.0)),
+        f"modes.{FIRST}.quantization.float_score_loss: "),
+    "rounds in half of its passes": (
+        lambda path: write(path, {FIRST}, quantization=proof(
+            float_score_loss=read_record(path).score_loss, forwards=0.5)),
+        f"modes.{FIRST}.quantization E2: "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", CHEATS)
+def test_a_submission_is_refused_that(what, forgery, desk):
+    spoil, reason = CHEATS[what]
+    spoil(records(forgery)[0])
+    assert any(reason in line for line in said(forgery, desk)), desk.findings
+
+
+def test_a_published_child_may_get_further_modes_and_keeps_those_it_had(forgery, tmp_path):
+    path = forgery.records[0]
+    base, name = tmp_path / "base", quantized_path(path).relative_to(forgery.folder).as_posix()
+    desk = Desk(forgery.folder, base, {}, [], set())
+    write(path, {FIRST})
+    for one in (path, quantized_path(path)):
+        (base / one.relative_to(forgery.folder)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(one, base / one.relative_to(forgery.folder))
+    write(path, {FIRST, SECOND})
+    assert grown(desk, name)
+    write(path, {FIRST, SECOND}, seconds=9.0)
+    assert not grown(desk, name)
+    write(path, {SECOND})
+    assert not grown(desk, name)
+    assert set(read_quantized(quantized_path(path)).modes) == {SECOND}
+
+
+def test_the_ledger_of_a_plan_that_adds_modes_is_part_of_the_bundle(clone, tmp_path):
+    from bench.ledger import ledger_path
+    from bench.plan import write_plan
+    from bench.submission.pack import files_of
+
+    root = tmp_path / "clone"
+    shutil.copytree(clone.root, root, ignore=shutil.ignore_patterns("runs"))
+    plan = add_modes(clone.plan, ("qat-int8",), "adamw-ref")
+    board = root / "leaderboard"
+    write_plan(board / "plans", plan)
+    name = ledger_path(board / "ledgers", plan).relative_to(root).as_posix()
+    assert name not in files_of(clone.entry, [plan], board)
+    (root / name).write_text("")
+    assert name in files_of(clone.entry, [plan], board)
