@@ -146,7 +146,10 @@ def test_state_is_four_bytes_a_parameter(shape):
 
 @pytest.mark.parametrize(
     "values, told",
-    [({"spectrum": "cubic"}, "'cubic', expected one of quartic, power"), ({"exponent": 1.5}, "1.5, expected a number from")],
+    [
+        ({"spectrum": "cubic"}, "'cubic', expected one of quartic, power"),
+        ({"exponent": 1.5}, "1.5, expected a number from"),
+    ],
 )
 def test_what_the_model_does_not_have_is_refused(values, told):
     with pytest.raises(BenchError, match=told):
