@@ -5,6 +5,7 @@ import re
 import resource
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,19 @@ def test_readme_and_contributing_name_every_verb_and_every_rule():
         assert f"bench {verb}" in text, verb
     for path in re.findall(r"`((?:tests|bench|tasks|baselines|leaderboard)/[\w/.-]+)`", text):
         assert (ROOT / path).exists(), f"{path} is named and is not there"
+
+
+def test_readme_scores_only_runs_whose_reference_it_made_at_two_budgets():
+    lines = [line.split("#")[0].split() for line in (ROOT / "README.md").read_text().splitlines()]
+    commands = [line for line in lines if line[:1] == ["bench"]]
+    scored = [place for place, line in enumerate(commands) if "score" in line and "runs/records" in line]
+    assert scored
+    for place in scored:
+        task = commands[place][2]
+        reference = tomllib.loads((ROOT / task).read_text())["reference"]
+        made = [line for line in commands[:place] if line[1:3] == ["run", task]]
+        assert any(line[3].endswith(f"/{reference}.toml") and line.count("--budget") > 1 for line in made), task
+        assert any(not line[3].endswith(f"/{reference}.toml") for line in made), task
 
 
 @pytest.mark.parametrize(

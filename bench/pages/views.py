@@ -24,7 +24,7 @@ from bench.verify import Tick, lint_record, lint_siblings
 
 RECORDS = Path("leaderboard/records")  # as a clone's root sees them
 TRACKS = {
-    "tuned": "tuned: an equal number of trials for every entry",
+    "tuned": "tuned: trials by one rule for every entry",
     "transfer": "transfer: the reference’s values, with the size of the update matched",
     "declared": "declared: values set by hand, not tuned, not ranked",
 }

@@ -82,6 +82,12 @@ def test_a_run_whose_losses_are_no_numbers_has_a_page_all_the_same(run):
     assert course_of(record, log.model_copy(update={"loss": ()})) is None
 
 
+def test_an_entry_s_page_names_who_made_each_run(make_record, sources, evidence):
+    runs = (make_record(who="A. Author <a@example.org>"), make_record(seed=1, who="Somebody Else"))
+    page = pages(dataclasses.replace(evidence, records=runs, boards=(), studies={}, logs={}), sources)
+    assert all(f"<td>{name}</td></tr>" in page["entries/quick.html"] for name in ("A. Author", "Somebody Else"))
+
+
 def test_what_a_run_asked_of_its_probe_and_its_batches_are_on_its_page(make_record, sources, evidence):
     probe = {"calls": {"gradient": 500}, "fresh_tokens": 2048, "way": None}
     cost = {"train_seconds": 61.5, "step_seconds": 0.121, "peak_memory_bytes": 300 << 20,
