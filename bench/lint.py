@@ -11,6 +11,7 @@ from bench.forbidden import refuse
 from bench.ledger import read_ledger
 from bench.plan import read_plan
 from bench.record import read_log, read_record
+from bench.rerun import MAINTAINERS, read_maintainers
 from bench.spec import read_text, read_toml
 from bench.task import read_task, rung_name
 from bench.timings import read_timing
@@ -64,6 +65,8 @@ def _lint_file(path: Path) -> str | None:
         return f"diagnoses of {', '.join(found.modes)}"
     if path.suffix != ".toml":
         return None
+    if path.name == MAINTAINERS:
+        return f"{len(read_maintainers(path.parent))} maintainers"
     if (path.parent / "optimizer.py").exists() or "[schedule]" in read_text(path):
         entry = Entry(path)
         refuse(entry.source)

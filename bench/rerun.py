@@ -5,14 +5,29 @@ had a say. The records pool with the rest; who made them stands in each, and on 
 """
 
 from hashlib import sha256
+from pathlib import Path
 
 from bench.errors import BenchError
 from bench.mode import FLOAT
 from bench.plan import Plan, Rerun
 from bench.record import Track
+from bench.spec import Spec, read_toml
 from bench.task import rung_name
 
+MAINTAINERS = "maintainers.toml"  # beside the plans
 FIRST_SEED, SEEDS = 10_000, 2**31  # above those of scoring and of tuning
+
+
+class Maintainers(Spec):
+    """Who keeps a board."""
+
+    names: tuple[str, ...]
+
+
+def read_maintainers(leaderboard: Path) -> frozenset[str]:
+    """Return who keeps the board, as their records say who made them; none where there is no list."""
+    path = leaderboard / MAINTAINERS
+    return frozenset(read_toml(path, Maintainers).names) if path.exists() else frozenset()
 
 
 def rerun_plan(of: Plan, merge: str, machine_kind: str, rung: float, track: Track, count: int) -> Plan:

@@ -210,7 +210,7 @@ class _Cells:
             _figure(search.charged if search else None, words.short),
             _extent(search.tolerance if search else None, 1),
             _diverged(row),
-            _word(tier(runs) if runs else ""),
+            _word(tier(runs, self.material) if runs else ""),
             self._ticks(runs),
             _figure(rung.mean, words.loss),
             Cell(str(len(rung.seeds)), float(len(rung.seeds))),

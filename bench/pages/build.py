@@ -22,6 +22,7 @@ from bench.pages.shell import Page, Sources, render
 from bench.pages.views import BoardView, Material, Refusal
 from bench.places import SOURCES
 from bench.record import Log, Record, find_records, read_log, read_record
+from bench.rerun import read_maintainers
 from bench.score.board import Board, Row
 from bench.score.search import Search
 from bench.score.told import told_board
@@ -158,7 +159,7 @@ def gather(records: list[Path], tasks: Path, baselines: Path, leaderboard: Path)
     children = {run_id: quantized_path(path) for run_id, path in paths.items()}
     quantized = {run_id: read_quantized(child) for run_id, child in children.items() if child.exists()}
     return Material(definitions, entries, found, boards, logs, refusals, paths, studies, searches, timings,
-                    read_releases(leaderboard / "releases"), quantized)  # fmt: skip
+                    read_releases(leaderboard / "releases"), quantized, read_maintainers(leaderboard))  # fmt: skip
 
 
 def make_boards(

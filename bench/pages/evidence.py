@@ -7,10 +7,20 @@ from bench.record import Record
 from bench.verify import lint_record
 
 
-def tier(records: Sequence[Record]) -> str:
-    """Return the row's tier as text: runs of a second party beside the first's are a rerun."""
-    parties = {record.who for record in records}
-    return "author-run" if len(parties) == 1 else "rerun by another party"
+def tier(records: Sequence[Record], material: Material) -> str:
+    """Return the row's tier as text (protocol G).
+
+    What counts is a record of a rerun's plan, at seeds that nobody chose, by another than made the author's records.
+    """
+    plans = {study.plan.digest: study.plan for studies in material.studies.values() for study in studies}
+    parties: set[str] = set()
+    for record in records:
+        plan = plans.get(record.plan or "")
+        if plan is not None and plan.rerun is not None:
+            parties |= {record.who} - material.authors.get(plan.rerun.of, {record.who})
+    if parties & material.maintainers:
+        return "rerun by maintainers"
+    return "rerun by another party" if parties else "author-run"
 
 
 def ticks_said(records: Sequence[Record], material: Material) -> tuple[str, int]:

@@ -61,6 +61,15 @@ class Material:
     timings: Mapping[str, list[Timing]] = field(default_factory=dict)  # by task
     releases: Sequence[ReleaseView] = ()  # the newest first
     quantized: Mapping[str, Quantized] = field(default_factory=dict)  # what rounding did after training, by run_id
+    maintainers: frozenset[str] = frozenset()  # as their records say who made them
+
+    @cached_property
+    def authors(self) -> dict[str, set[str]]:
+        """Who made the records of each plan."""
+        found: dict[str, set[str]] = {}
+        for record in self.records:
+            found.setdefault(record.plan or "", set()).add(record.who)
+        return found
 
     @cached_property
     def rows(self) -> dict[str, list[IndexRow]]:

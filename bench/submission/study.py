@@ -15,6 +15,7 @@ from bench.spec import read_toml
 from bench.submission.after import measured
 from bench.submission.beneath import lay
 from bench.submission.desk import Desk, short
+from bench.submission.merges import published_by
 from bench.submission.probes import may_probe
 from bench.submission.runs import Runs
 from bench.submission.trials import Told, oddities, unexplained
@@ -172,6 +173,11 @@ class Study:
         """Return the rerun that the commit it names draws; its party chose a rung, a track and how many seeds."""
         plan = self.plan
         assert plan.rerun is not None
+        commits = published_by(self.desk.base, of)
+        if commits is None:
+            self.desk.remark(self.name, "rerun.merge", "is not checked: the clone has no whole history")
+        elif plan.rerun.merge not in commits:
+            self.desk.add(self.name, "rerun.merge", f"is no commit that published {of.digest[:16]} or records of it")
         rung, seeds = next(iter(plan.ladder.items()), (0.0, ()))
         return rerun_plan(of, plan.rerun.merge, plan.machine_kind, rung, plan.tracks[0], len(seeds))
 

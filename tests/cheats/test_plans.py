@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -217,3 +218,29 @@ def test_an_algorithm_s_own_test_is_part_of_its_bundle_once(author):
 def test_no_entry_is_begun_under_the_name_of_a_page(author):
     with pytest.raises(Exception, match="no name of an entry"):
         begin("index", author.root / "baselines")
+
+
+def test_a_rerun_names_the_commit_that_published_what_it_runs_again(author):
+    first = published(author)
+
+    def git(*words):
+        named = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+        done = subprocess.run(["git", *named, *words], cwd=author.base, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def rerun_from(merge):
+        later = rerun_plan(first, merge, KIND, 1.0, "tuned", 1)
+        path = write_plan(author.root / "leaderboard" / "plans", later)
+        said = author.said("perpgrad", [later])
+        path.unlink()
+        return [line for line in said if "rerun.merge" in line]
+
+    git("init", "--quiet")
+    git("add", "leaderboard")
+    git("commit", "--quiet", "--message", "published")
+    merge = git("rev-parse", "HEAD")
+    git("commit", "--quiet", "--allow-empty", "--message", "later")
+    assert rerun_from(merge) == []
+    for other in (git("rev-parse", "HEAD"), "0" * 40):
+        (line,) = rerun_from(other)
+        assert "is no commit that published" in line
