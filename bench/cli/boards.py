@@ -13,8 +13,8 @@ from bench.task import read_task
 
 if TYPE_CHECKING:
     from bench.index import IndexRow
-    from bench.ledger import Study
     from bench.record import Log, Record
+    from bench.score.modes import ModeTable
     from bench.task import Task
 
 
@@ -45,7 +45,7 @@ def score(
     track = track or best_track(rows, definition.digest)
     studies = read_studies(leaderboard, task.stem, definition.digest)
     if modes:
-        _print_modes(rows, definition, track, studies, output)
+        _print_modes(rows, task, track, leaderboard, output)
         return
     timings = read_timings(leaderboard, task.stem, definition.digest)
     board, searches = told_board(rows, definition, mode or FLOAT, track, studies, _read, timings)
@@ -56,19 +56,36 @@ def score(
         raise typer.Exit(1)
 
 
-def _print_modes(rows: "list[IndexRow]", task: "Task", track: str, studies: "list[Study]", output: Format) -> None:
-    from bench.children import quantized_path, read_quantized
-    from bench.score.evidence import controls_of, looks_of, placebos_of
+def _print_modes(rows: "list[IndexRow]", path: Path, track: str, leaderboard: Path, output: Format) -> None:
+    from bench.errors import BenchError
     from bench.score.mode_text import render_modes
+    from bench.score.worth import worths
+
+    task, table = _mode_table(rows, path, track, leaderboard)
+    sizes = [(task, table)]
+    for other in sorted(path.parent.glob("*.toml")):
+        if other.stem != path.stem and any(row.task == other.stem for row in rows):
+            try:
+                sizes.append(_mode_table(rows, other, track, leaderboard))
+            except BenchError:  # no table of it yet, which its own call says
+                continue
+    print(render_modes(table, output.value, [one for one in worths(sizes) if path.stem in one.sizes]), end="")
+
+
+def _mode_table(rows: "list[IndexRow]", path: Path, track: str, leaderboard: Path) -> "tuple[Task, ModeTable]":
+    from bench.children import quantized_path, read_quantized
+    from bench.ledger import read_studies
+    from bench.score.evidence import controls_of, looks_of, placebos_of
     from bench.score.modes import mode_table
 
-    paths = {row.run_id: quantized_path(Path(row.path)) for row in rows}
-    children = {run_id: read_quantized(path) for run_id, path in paths.items() if path.exists()}
-    held = [] if track == "declared" else studies
+    task = read_task(path)
+    paths = {row.run_id: quantized_path(Path(row.path)) for row in rows if row.task_digest == task.digest}
+    children = {run_id: read_quantized(child) for run_id, child in paths.items() if child.exists()}
+    held = [] if track == "declared" else read_studies(leaderboard, path.stem, task.digest)
     table = mode_table(
         rows, children, task, track, controls=controls_of(held), twins=placebos_of(held, rows), looks=looks_of(held)
     )
-    print(render_modes(table, output.value), end="")
+    return task, table
 
 
 def _read(row: "IndexRow") -> "tuple[Record, Log]":

@@ -13,33 +13,43 @@ from bench.errors import BenchError
 from bench.mode import Mode
 from bench.quantize.linear import convert, expected, quantized
 
+Outliers = dict[str, dict[str, list[float | None]]]
+Seen = dict[int, tuple[Outliers, Outliers]]  # of a float model's weights and activations, by the block that rotates
+
 
 @dataclass(frozen=True)
 class Diagnosis:
     """Ready for a record: numbers of four significant digits, null where a ratio has nothing under its bar."""
 
     tokens: int  # looked at
-    weights: dict[str, dict[str, list[float | None]]]  # outliers by the layer's name inside its block, then by quantity
-    activations: dict[str, dict[str, list[float | None]]]
+    weights: Outliers  # by the layer's name inside its block, then by quantity
+    activations: Outliers
     propagation: dict[str, list[str] | list[float | None]] | None  # by quantity; none where the mode rounds nothing
 
 
 def diagnose(
-    model: PreTrainedModel, mode: Mode, batches: Sequence[Tensor], apply: Callable[[], object] | None = None
+    model: PreTrainedModel,
+    mode: Mode,
+    batches: Sequence[Tensor],
+    apply: Callable[[], object] | None = None,
+    seen: Seen | None = None,
 ) -> Diagnosis:
     """Return the outliers of a float model, rotated where the mode rotates, and how the mode's error moves through it.
 
     batches: windows of tokens (B, S). apply: puts the model into the mode for good, as algorithms that choose weights
     do; copies of the float ones then wait on the CPU. Without it the mode rounds in each pass, and the model is as it
-    was afterwards.
+    was afterwards. seen: outliers of the same float model on the same batches, which modes of one rotation share; what
+    is new is added.
     """
     if any(True for _ in quantized(model)):
         raise BenchError("the model to be diagnosed has quantized layers already", "hand over the float model")
     if apply is None and mode.algorithm in ("gptq", "hawq"):
         raise BenchError(f"{mode.algorithm} chooses weights by calibration", "hand over what applies it")
     block = mode.hadamard or 0
-    weights = by_part(weight_outliers(model, block))
-    activations = by_part(activation_outliers(model, batches, block))
+    seen = {} if seen is None else seen
+    if block not in seen:
+        seen[block] = by_part(weight_outliers(model, block)), by_part(activation_outliers(model, batches, block))
+    weights, activations = seen[block]
     steps = None
     if apply is not None:
         kept = {name: model.get_parameter(f"{name}.weight").detach().to("cpu", copy=True) for name in expected(model)}

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from bench.children import AfterTraining, Failed, Tails
 from bench.diagnose.layers import significant
-from bench.diagnose.quantization import diagnose
+from bench.diagnose.quantization import Seen, diagnose
 from bench.diagnosis import ByPart, Diagnosed
 from bench.errors import BenchError
 from bench.evaluate.loss import evaluate
@@ -40,13 +40,14 @@ def measure_modes(
     mode that refuses the model ends as failed, with the cause, and the next is measured.
     """
     float_loss, model = None, None
+    seen: Seen = {}
     for place, name in enumerate(names):
         model = load()
         if place == 0:
             float_loss = scored(model, score_NS, batch)
         start = time.perf_counter()
         try:
-            facts, diagnosed = measure_mode(model, name, calibration, score_NS, batch, float_loss)
+            facts, diagnosed = measure_mode(model, name, calibration, score_NS, batch, float_loss, seen)
         except BenchError as error:
             model = None
             yield name, failed_mode(name, error, machine), None
@@ -66,17 +67,18 @@ def _now() -> str:
 
 def measure_mode(
     model: PreTrainedModel, name: str, calibration: Calibration | None, score_NS: np.ndarray, batch: int,
-    float_loss: float | None,
+    float_loss: float | None, seen: Seen | None = None,
 ) -> tuple[dict[str, Any], Diagnosed]:  # fmt: skip
     """Put a float model into a mode for good; return loss, perplexity, degradation in nats, proof, and the diagnosis.
 
-    The diagnosis looks at the first tokens, and has a copy of the float weights wait on the CPU.
+    The diagnosis looks at the first tokens, and has a copy of the float weights wait on the CPU. seen: the float
+    model's outliers, as bench.diagnose takes them.
     """
     mode = read_mode(name, "after")
     check(model, mode)
     first = torch.from_numpy(score_NS[: max(1, DIAGNOSED_TOKENS // (score_NS.shape[1] - 1))]).to(model.device)
     done: list[Applied] = []
-    diagnosis = diagnose(model, mode, [first], lambda: done.append(apply(model, mode, calibration)))
+    diagnosis = diagnose(model, mode, [first], lambda: done.append(apply(model, mode, calibration)), seen)
     diagnosed = validate({**asdict(diagnosis), "block": mode.hadamard or 0}, Diagnosed, f"mode {name}")
     (applied,) = done
     loss, quantization = proved_loss(model, name, applied, score_NS, batch, float_loss)

@@ -15,10 +15,10 @@ from bench.pages.drawing import INK, Drawn, draw
 from bench.pages.shell import Page
 from bench.pages.views import Material
 from bench.score.degradation import Estimate
-from bench.score.efficiency import Efficiency, efficiency
 from bench.score.evidence import controls_of, looks_of, placebos_of
 from bench.score.measured import Link, Measures
 from bench.score.modes import Lost, ModeRow, ModeTable, mode_table
+from bench.score.worth import worths
 from bench.task import Task, rung_name
 
 LESS, MORE = "#0072b2", "#d55e00"  # the mode costs the entry less, or more, than the reference
@@ -63,39 +63,8 @@ def quantization_pages(material: Material) -> list[Page]:
              if (view := quantization_view(task, track, material)) is not None]  # fmt: skip
     views = [view for view in found if isinstance(view, QuantizationView)]
     shown = {"views": views, "gaps": [gap for gap in found if isinstance(gap, Gap)],
-             "worth": efficiencies(views, material.tasks)}  # fmt: skip
+             "worth": worths((material.tasks[view.task], view.table) for view in views)}  # fmt: skip
     return [Page("quantization.html", "quantization.html", shown)] if found else []
-
-
-@dataclass(frozen=True)
-class Worth:
-    """The share of its parameters that an entry's model is worth in a mode, over sizes of one family."""
-
-    family: str
-    track: str
-    entry: str
-    mode: str
-    sizes: tuple[str, ...]  # tasks, smallest first
-    efficiency: Efficiency
-
-
-def efficiencies(views: Sequence[QuantizationView], tasks: Mapping[str, Task]) -> list[Worth]:
-    """Return the parameter efficiency of every entry and mode that three tasks of one family and vocabulary have."""
-    groups: dict[tuple[str, int, str, str, str], list[tuple[int, str, ModeRow]]] = {}
-    for view in views:
-        model = tasks[view.task].model
-        for (entry, mode), row in view.cells.items():
-            key = (model.family, model.vocabulary, view.track, entry, mode)
-            groups.setdefault(key, []).append((tasks[view.task].matrix_parameters, view.task, row))
-    found = []
-    for (family, _, track, entry, mode), sizes in sorted(groups.items()):
-        ordered = sorted(sizes, key=lambda one: one[:2])
-        columns = [[float(n) for n, _, _ in ordered], [row.cell.float_loss for *_, row in ordered],
-                   [row.cell.loss for *_, row in ordered]]  # fmt: skip
-        worth = efficiency(*columns)
-        if worth is not None:
-            found.append(Worth(family, track, entry, mode, tuple(name for _, name, _ in ordered), worth))
-    return found
 
 
 def quantization_view(task: str, track: str, material: Material) -> QuantizationView | Gap | None:

@@ -1,8 +1,13 @@
 """Parameter efficiency of a mode: the share of its parameters that a rounded model is worth, over three sizes or more.
 
 L(N) = A / (N rho)^alpha + E at a fixed ratio of tokens to parameters, rho = 1 in bf16 (arXiv:2509.23500; the efficiency
-after Kumar et al. 2024, arXiv:2411.04330). A, alpha and E are fitted for each entry, to both arithmetics at once, by
-least squares of log residuals under Huber's loss; the interval is the span of the fits that leave one size out.
+after Kumar et al. 2024, arXiv:2411.04330). A, alpha and E are an entry's own, by least squares of log residuals under
+Huber's loss. From three sizes on they are fitted to bf16 alone, and each size gives the rho of its pair of losses,
+
+    rho = (1 + N^alpha / A (L_mode - L_bf16))^(-1/alpha)
+
+From four on one rho is fitted with them, to both arithmetics at once; its interval is the span of the fits that leave
+one size out.
 """
 
 import math
@@ -14,7 +19,8 @@ from numpy.typing import NDArray
 
 from bench.errors import BenchError
 
-SIZES = 3  # at least: four unknowns, two losses a size
+SIZES = 3  # at least: three unknowns of bf16's law
+JOINT = 4  # at least, for one rho of all sizes
 HUBER = 1e-3  # log residuals beyond it weigh linearly
 EXPONENTS = (0.1, 0.3, 0.6)  # starts of the search
 FLOORS = (0.3, 0.6, 0.9)  # starts of E, as shares of the least loss
@@ -22,12 +28,13 @@ FLOORS = (0.3, 0.6, 0.9)  # starts of E, as shares of the least loss
 
 @dataclass(frozen=True)
 class Efficiency:
-    rho: float
-    low: float | None  # least and largest of the fits without one size; None for three sizes, which need them all
+    pairs: tuple[float | None, ...]  # by size, as given; None where the mode's loss lies below what any size reaches
+    exponent: float  # of bf16's law
+    floor: float  # its E, nats
+    residual: float  # its largest absolute log residual
+    rho: float | None  # of the fit to all sizes in both arithmetics; None for three sizes
+    low: float | None  # least and largest of the fits without one size
     high: float | None
-    exponent: float
-    floor: float  # E, nats
-    residual: float  # largest absolute log residual
 
 
 def efficiency(sizes: Sequence[float], floats: Sequence[float], losses: Sequence[float]) -> Efficiency | None:
@@ -41,30 +48,48 @@ def efficiency(sizes: Sequence[float], floats: Sequence[float], losses: Sequence
         raise BenchError("sizes and losses must be finite numbers above 0")
     if len(set(sizes)) < SIZES:
         return None
-    whole, cost = _fit(sizes, floats, losses)
-    spans = []
-    if len(set(sizes)) > SIZES:
+    unit = math.exp(sum(map(math.log, sizes)) / len(sizes))
+    law, residual = _fit(sizes, floats, None)
+    scale, exponent = math.exp(law[0]), math.exp(law[1])
+    pairs = tuple(
+        _pair((n / unit) ** exponent / scale * (loss - base), exponent)
+        for n, base, loss in zip(sizes, floats, losses, strict=True)
+    )
+    rho, spans = None, []
+    if len(set(sizes)) >= JOINT:
+        rho = math.exp(_fit(sizes, floats, losses)[0][3])
         for left in sorted(set(sizes)):
             kept = [i for i, size in enumerate(sizes) if size != left]
             part, _ = _fit(*([column[i] for i in kept] for column in (sizes, floats, losses)))
             spans.append(math.exp(part[3]))
     return Efficiency(
-        rho=math.exp(whole[3]), low=min(spans, default=None), high=max(spans, default=None),
-        exponent=math.exp(whole[1]), floor=math.exp(whole[2]), residual=cost,
-    )  # fmt: skip
+        pairs, exponent, math.exp(law[2]), residual, rho, min(spans, default=None), max(spans, default=None)
+    )
 
 
-def _fit(sizes: Sequence[float], floats: Sequence[float], losses: Sequence[float]) -> tuple[NDArray[np.float64], float]:
-    """Return ln A, ln alpha, ln E, ln rho of the best fit from a grid of starts, and its largest residual."""
+def _pair(rise: float, exponent: float) -> float | None:
+    """Return (1 + rise)^(-1 / exponent), rise the mode's cost over what bf16 has above its floor."""
+    return float((1 + rise) ** (-1 / exponent)) if rise > -1 else None
+
+
+def _fit(
+    sizes: Sequence[float], floats: Sequence[float], losses: Sequence[float] | None
+) -> tuple[NDArray[np.float64], float]:
+    """Return ln A, ln alpha, ln E of bf16's law, and ln rho where losses are given, with the largest residual.
+
+    The best fit from a grid of starts; sizes are in units of their geometric mean.
+    """
     from scipy.optimize import least_squares  # late: it costs half a second
 
     unit = math.exp(sum(map(math.log, sizes)) / len(sizes))
-    n = np.asarray([*sizes, *sizes], dtype=np.float64) / unit
-    rounded = np.repeat([0.0, 1.0], len(sizes))
-    logs = np.log([*floats, *losses])
+    both = [*floats, *(losses or ())]
+    n = np.asarray([*sizes] * (len(both) // len(sizes)), dtype=np.float64) / unit
+    rounded = np.repeat([0.0, 1.0], len(sizes))[: len(both)]
+    logs = np.log(both)
 
     def residuals(x: NDArray[np.float64]) -> NDArray[np.float64]:
-        rises = np.exp(x[0] - np.exp(x[1]) * (np.log(n) + rounded * x[3]))
+        shift = x[3] if losses is not None else 0.0
+        rises = np.exp(x[0] - np.exp(x[1]) * (np.log(n) + rounded * shift))
         found: NDArray[np.float64] = np.log(rises + np.exp(x[2])) - logs
         return found
 
@@ -72,7 +97,8 @@ def _fit(sizes: Sequence[float], floats: Sequence[float], losses: Sequence[float
     for exponent in EXPONENTS:
         for share in FLOORS:
             floor = share * min(floats)
-            start = [math.log(sum(floats) / len(floats) - floor), math.log(exponent), math.log(floor), -0.1]
+            start = [math.log(sum(floats) / len(floats) - floor), math.log(exponent), math.log(floor)]
+            start += [-0.1] * (losses is not None)
             found = least_squares(residuals, start, loss="huber", f_scale=HUBER, xtol=1e-12, ftol=1e-12, gtol=1e-12)
             if best is None or found.cost < best.cost:
                 best = found

@@ -11,10 +11,12 @@ from tabulate import tabulate
 
 from bench.errors import BenchError, did_you_mean
 from bench.score.degradation import Estimate
+from bench.score.efficiency import Efficiency
 from bench.score.measured import Measures
 from bench.score.modes import Lost, ModeRow, ModeTable
 from bench.score.table import FORMATS
 from bench.score.wording import bounded, interval
+from bench.score.worth import Worth
 from bench.task import rung_name
 
 COLUMNS = (
@@ -25,18 +27,19 @@ LINKS = ("mode", "rung", "side", "measure", "entries", "rank correlation with de
 CROSSED = (
     "loss", "mode", "entry", "rung", "at tokens", "bf16", "degradation", "beyond the reference", "seeds",
 )  # fmt: skip
+WORTH = ("entry", "mode", "of each size", "of all", "span")
 LEGEND = (
     "nats per token; degradation is loss in the mode less loss in bf16; 95% intervals stand in brackets, * marks one "
     "that leaves 0 out; ranks are in bf16 -> in the mode"
 )
 
 
-def render_modes(table: ModeTable, format: str = "plain") -> str:
-    """Return the table in one of the formats of a board."""
+def render_modes(table: ModeTable, format: str = "plain", worth: Sequence[Worth] = ()) -> str:
+    """Return the table in one of the formats of a board, with what parameters are worth where three sizes tell it."""
     if format not in FORMATS:
         raise BenchError(f"no table format {format}{did_you_mean(format, FORMATS)}", f"known: {', '.join(FORMATS)}")
     if format == "json":
-        return json.dumps(mode_facts(table), indent=1, allow_nan=False) + "\n"
+        return json.dumps(mode_facts(table, worth), indent=1, allow_nan=False) + "\n"
     if format == "csv":
         return _csv(table)
     blocks = [
@@ -59,6 +62,10 @@ def render_modes(table: ModeTable, format: str = "plain") -> str:
             _prose("the logits' error and outliers against degradation, across entries:", format),
             _grid(lines, LINKS, format),
         ]
+    if worth:
+        lines = [[one.entry, one.mode, _shares(one), *_joint(one.efficiency)] for one in worth]
+        title = "the share of its parameters that a rounded model is worth, of each size, and fitted to all:"
+        blocks += [_prose(title, format), _grid(lines, WORTH, format)]
     blocks += [_prose(f"note: {note}", format) for note in table.notes]
     return "\n\n".join(blocks) + "\n"
 
@@ -81,6 +88,17 @@ def _lost_line(one: Lost) -> list[str]:
     return [one.entry, rung_name(one.budget), "0", *[""] * (len(COLUMNS) - 4), one.why]
 
 
+def _shares(worth: Worth) -> str:
+    pairs = zip(worth.sizes, worth.efficiency.pairs, strict=True)
+    return ", ".join(f"{task} {'none' if share is None else f'{share:.3f}'}" for task, share in pairs)
+
+
+def _joint(found: Efficiency) -> tuple[str, str]:
+    if found.rho is None:
+        return "", ""
+    return f"{found.rho:.3f}", "" if found.low is None else f"[{found.low:.3f}, {found.high:.3f}]"
+
+
 def _estimate(found: Estimate | None, digits: int = 4) -> str:
     if found is None:
         return ""
@@ -90,7 +108,7 @@ def _estimate(found: Estimate | None, digits: int = 4) -> str:
     return f"{value} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]{'*' * found.sure}"
 
 
-def mode_facts(table: ModeTable) -> dict[str, Any]:
+def mode_facts(table: ModeTable, worth: Sequence[Worth] = ()) -> dict[str, Any]:
     """Return the table as JSON values: full precision, missing is null."""
     return {
         "task": table.task,
@@ -101,6 +119,7 @@ def mode_facts(table: ModeTable) -> dict[str, Any]:
         "common_losses": [asdict(one) for one in table.crossed],
         "outliers": [asdict(one) for one in table.links],
         "measures": [_measured(one) for one in table.measures],
+        "efficiencies": [asdict(one) for one in worth],
         "notes": list(table.notes),
     }
 

@@ -2,16 +2,13 @@
 
 import dataclasses
 import re
-from types import SimpleNamespace
 
 import pytest
-from small import ROOT
 
 from bench.children import Failed
 from bench.mode import read_mode
-from bench.pages.quantization import Gap, efficiencies, ends, quantization_pages, quantization_view
-from bench.score.degradation import Cell, Estimate
-from bench.task import read_task
+from bench.pages.quantization import Gap, ends, quantization_pages, quantization_view
+from bench.score.degradation import Estimate
 
 RUNG = 0.5  # of small: the lowest that is compared
 
@@ -102,18 +99,3 @@ def test_training_modes_are_shown_at_the_rung_where_plans_run_them(evidence):
 
 def test_where_nothing_was_rounded_there_is_no_page(evidence):
     assert quantization_pages(dataclasses.replace(evidence, quantized={})) == []
-
-
-def test_three_sizes_of_a_family_say_what_rounded_parameters_are_worth():
-    names = ("llama-60m", "llama-130m", "llama-350m", "nano")
-    tasks = {name: read_task(ROOT / "tasks" / f"{name}.toml") for name in names}
-
-    def view(name):
-        n = tasks[name].matrix_parameters
-        losses = [(40.0 / (n * rho) ** 0.2 + 1.7,) for rho in (1.0, 0.8)]
-        row = SimpleNamespace(cell=Cell("muon", "qat-w4a4", 1.0, (0,), *losses))
-        return SimpleNamespace(task=name, track="tuned", cells={("muon", "qat-w4a4"): row})
-
-    (worth,) = efficiencies([view(name) for name in tasks], tasks)
-    assert worth.sizes == names[:3] and worth.efficiency.rho == pytest.approx(0.8, rel=1e-3)
-    assert efficiencies([view(name) for name in ("llama-60m", "llama-130m", "nano")], tasks) == []

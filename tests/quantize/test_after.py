@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 
 from bench.battery.tiny import CONTEXT, TINY, batch_at
 from bench.children import MODE_BYTES, AfterTraining, Quantized, quantized_path, read_quantized, write_quantized
+from bench.diagnose import quantization
+from bench.diagnose.outliers import weight_outliers
 from bench.diagnose.quantization import diagnose
 from bench.errors import BenchError
 from bench.evaluate import after
@@ -250,6 +252,21 @@ def test_a_mode_that_refuses_the_model_fails_and_the_next_is_measured(monkeypatc
     first, second = measure_modes(lambda: model_of(TINY), ["ptq-w4", "ptq-w3"], None, SCORE, 8, "a" * 64)
     assert "groups of 24 do not divide its width" in first[1].cause and first[1].mode_digest == groups.digest
     assert second[0] == "ptq-w3" and second[1].loss and diagnosed == [read_mode("ptq-w3")]  # refused before it
+
+
+def test_outliers_of_the_float_model_are_found_once_for_modes_of_one_rotation(monkeypatch):
+    blocks = []
+
+    def counted(model, block=0):
+        blocks.append(block)
+        return weight_outliers(model, block)
+
+    monkeypatch.setattr(quantization, "weight_outliers", counted)
+    names = ["ptq-w4", "ptq-w3", "ptq-w4a4-hadamard"]
+    found = {name: told for name, _, told in measure_modes(lambda: model_of(TINY), names, None, SCORE, 8, "a" * 64)}
+    assert blocks == [0, 128]
+    ((_, _, alone),) = measure_modes(lambda: model_of(TINY), ["ptq-w3"], None, SCORE, 8, "a" * 64)
+    assert found["ptq-w3"] == alone and found["ptq-w4a4-hadamard"].weights != alone.weights
 
 
 def test_layers_that_fell_back_are_said():

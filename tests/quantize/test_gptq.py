@@ -209,3 +209,24 @@ def test_the_calibration_set_has_its_own_digest_and_a_short_text_is_refused(tmp_
     assert found.digest != replace(found, tokens_NS=found.tokens_NS[::-1]).digest
     with pytest.raises(BenchError, match=f"{SEQUENCES - 1} sequences is too short to calibrate on: {SEQUENCES}"):
         calibration_of(Text(SEQUENCES - 1))
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"), [(16, 48), (40, 24), (7, 160)], ids=str
+)  # 160 is more than a block of 128
+def test_on_one_layer_gptq_is_nvidia_modelopts(rows, columns):
+    """Same Hessian, damping and order of columns. It works in fp32: an entry may fall on the other side of a tie."""
+    mtq = pytest.importorskip("modelopt.torch.quantization", reason="needs nvidia-modelopt, of the extra test")
+    x, weight = correlated(columns), weight_of((rows, columns))
+    layer = nn.Linear(columns, rows, bias=False)
+    layer.weight.data.copy_(weight)
+    levels, _ = rounded(weight, 2 * x.T @ x)
+    config = {
+        "quant_cfg": [{"quantizer_name": "*", "enable": False},
+                      {"quantizer_name": "*weight_quantizer", "cfg": {"num_bits": 4, "axis": 0, "narrow_range": True}}],
+        "algorithm": {"method": "gptq", "perc_damp": 0.01, "block_size": 128},
+    }  # fmt: skip
+    theirs = mtq.quantize(nn.Sequential(layer), config, lambda model: model(x))[0].weight.detach()
+    step = weight.abs().amax(dim=1, keepdim=True) / 7
+    assert ((levels - theirs).abs() > 1e-3 * step).double().mean() < 0.01
+    assert ((quantize(weight, *RULE) - theirs).abs() > 0.5 * step).double().mean() > 0.1  # nearest is another thing

@@ -19,11 +19,22 @@ def law(n, rho=1.0):
 @pytest.mark.parametrize("sizes", [SIZES[:3], SIZES], ids=len)
 def test_the_law_gives_its_efficiency_back(sizes, rho):
     found = efficiency(sizes, [law(n) for n in sizes], [law(n, rho) for n in sizes])
-    assert found.rho == pytest.approx(rho, rel=1e-3) and found.residual < 1e-5
+    assert found.pairs == pytest.approx([rho] * len(sizes), rel=1e-3) and found.residual < 1e-5
     assert found.exponent == pytest.approx(0.2, rel=0.02) and found.floor == pytest.approx(1.7, rel=0.02)
-    assert (found.low is None) == (len(sizes) == 3)
-    if found.low is not None:
+    assert (found.rho is None) == (found.low is None) == (len(sizes) == 3)
+    if found.rho is not None:
+        assert found.rho == pytest.approx(rho, rel=1e-3)
         assert found.low <= found.high and found.low == pytest.approx(rho, rel=1e-2)
+
+
+def test_each_size_has_its_own_share_by_the_law_of_bf16():
+    shares = (0.9, 0.8, 0.7)
+    found = efficiency(
+        SIZES[:3], [law(n) for n in SIZES[:3]], [law(*one) for one in zip(SIZES[:3], shares, strict=True)]
+    )
+    assert found.pairs == pytest.approx(shares, rel=1e-3)
+    gain = efficiency(SIZES[:3], [law(n) for n in SIZES[:3]], [1.0, law(SIZES[1]), law(SIZES[2], 1.1)])
+    assert gain.pairs[0] is None and gain.pairs[1:] == pytest.approx((1.0, 1.1), rel=1e-3)
 
 
 def test_noise_widens_what_the_fits_without_a_size_span():
