@@ -1,6 +1,8 @@
-"""The workflows: actions by version, foreign code never beside a secret or a token that writes."""
+"""The workflows: actions by commit, foreign code never beside a secret or a token that writes."""
 
+import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -30,9 +32,10 @@ def test_all_four_are_there():
 
 
 @ALL
-def test_actions_are_pinned_by_version_tags(name):
-    used = [step["uses"] for step in steps(name) if "uses" in step]
-    assert all(re.fullmatch(r"actions/[\w-]+@v\d+\.\d+\.\d+", action) for action in used), used
+def test_actions_are_pinned_by_commit_and_say_their_version(name):
+    used = re.findall(r"uses: (.*)", WORKFLOWS[name].read_text())
+    assert len(used) == len([step for step in steps(name) if "uses" in step])
+    assert all(re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action) for action in used), used
 
 
 @ALL
@@ -90,3 +93,43 @@ def test_what_may_write_comments_checks_nothing_out_and_runs_one_script():
     assert all(used) and not any("checkout" in action for action in used)
     assert not [step for step in steps("comment") if "run" in step]
     assert parsed("comment")["permissions"] == {"actions": "read", "pull-requests": "write"}
+
+
+SAID = """
+const core = {info: text => console.log(JSON.stringify({info: text}))};
+const lists = {pulls: [{number: 7, head: {sha: 'abc'}}], files: FILES, comments: []};
+const github = {
+  paginate: async call => lists[call],
+  rest: {pulls: {list: 'pulls', listFiles: 'files'},
+         issues: {listComments: 'comments', createComment: async place => console.log(JSON.stringify(place))}},
+};
+const context = {repo: {owner: 'o', repo: 'r'}, payload: {workflow_run: {head_sha: 'abc', conclusion: 'failure'}}};
+(async () => { SCRIPT })();
+"""
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="the script of a workflow needs node")
+@pytest.mark.parametrize(
+    ("changed", "verified", "said"),
+    [
+        ("leaderboard/plans/nano/x.json", "x: stands", "x: stands"),
+        ("leaderboard/plans/nano/x.json", None, "did not run"),
+        (".github/workflows/submission.yml", "x: stands", "nothing that its run says is repeated"),
+        ("bench/cli/submit.py", "x: stands", "nothing that its run says is repeated"),
+    ],
+)
+def test_a_comment_repeats_what_the_base_s_workflow_said_and_nothing_else(tmp_path, changed, verified, said):
+    if verified:
+        (tmp_path / "told").mkdir()
+        (tmp_path / "told" / "verify.txt").write_text(verified)
+    script = next(step["with"]["script"] for step in steps("comment") if "script" in step.get("with", {}))
+    text = SAID.replace("FILES", json.dumps([{"filename": changed}])).replace("SCRIPT", script)
+    done = subprocess.run(["node", "-e", text], cwd=tmp_path, capture_output=True, text=True, check=True)
+    body = json.loads(done.stdout)["body"]
+    assert said in body and ("x: stands" in body) == ("x: stands" in said)
+
+
+def test_a_pull_request_that_changes_the_workflow_is_told_apart_before_anything_is_written():
+    script = next(step["with"]["script"] for step in steps("comment") if "script" in step.get("with", {}))
+    assert script.index("listFiles") < script.index("createComment")
+    assert "startsWith('.github/')" in script and "startsWith('bench/')" in script
