@@ -6,6 +6,7 @@ what a script draws once a reader points at it: tooltips, zoom, legend. Nothing 
 
 import json
 import re
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -46,6 +47,12 @@ class Drawn:
 
     def __html__(self) -> str:
         return self.svg
+
+
+def unchecked() -> AbstractContextManager[None]:
+    """Return a context in which altair holds no chart to its schema, which is a tenth of a build; tests work outside."""
+    unchecked: AbstractContextManager[None] = alt.utils.schemapi.debug_mode(False)
+    return unchecked
 
 
 def draw(chart: Any, title: str, description: str, number: str, *, zoom: bool = False) -> Drawn:

@@ -4,9 +4,11 @@ import dataclasses
 import json
 import re
 
+import altair as alt
 import pytest
 
 from bench.pages.charts import equal_loss, ladder_chart, not_drawn
+from bench.pages.drawing import unchecked
 from bench.pages.pareto import pareto_view
 from bench.pages.scale import scale_view
 from bench.pages.tasks import forest
@@ -25,6 +27,15 @@ def test_a_chart_does_not_depend_on_what_was_drawn_before(board):
     first = ladder_chart(board, board.rows, "a")
     ladder_chart(board, board.rows[:1], "b")
     assert ladder_chart(board, board.rows, "a") == first
+
+
+def test_a_build_holds_no_chart_to_its_schema_draws_the_same_and_tests_do_hold_it(board):
+    checked = ladder_chart(board, board.rows, "a")
+    with unchecked():
+        alt.Chart("nothing").mark_point(opacity="much")
+        assert ladder_chart(board, board.rows, "a") == checked
+    with pytest.raises(alt.utils.schemapi.SchemaValidationError):
+        alt.Chart("nothing").mark_point(opacity="much")
 
 
 def test_the_line_at_equal_loss_is_the_speedup(board):
