@@ -79,7 +79,7 @@ def quantization_view(task: str, track: str, material: Material) -> Quantization
             twins=placebos_of(studies, rows), looks=looks_of(studies),
         )  # fmt: skip
     except BenchError as error:
-        return Gap(task, track, (error.what,))
+        return Gap(task, track, tuple(filter(None, (error.what, error.hint))))
     rung = definition.budget.compared[0]
     at_rung = [(mode, row) for mode, found in table.rows.items() for row in found if row.cell.budget == rung]
     cells = {(row.cell.entry, mode): row for mode, row in at_rung}

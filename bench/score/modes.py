@@ -91,7 +91,9 @@ def mode_table(
     if not there.cells and not there.lost:
         raise BenchError(
             f"{chosen.task}: nothing was measured in any mode but {FLOAT} on the track {track}",
-            "bench quantize measures a record's checkpoint; a plan with modes measures all of them: bench plan --modes",
+            "; ".join(note for note in notes if note not in chosen.notes)
+            or "bench quantize measures a record's "
+            "checkpoint; a plan with modes measures all of them: bench plan --modes",
         )
     tau = tuning_noise(there.rows, task, task.reference, track, chosen.reference_track, twins)
     found = {}

@@ -186,6 +186,12 @@ def test_what_another_version_of_a_mode_measured_is_left_out_of_everything_and_s
     assert "left out: what was measured in ptq-w5: no such mode here" in table.notes
 
 
+def test_where_all_is_of_other_versions_the_refusal_says_so(rows):
+    with pytest.raises(BenchError, match="nothing was measured") as said:
+        mode_table(rows, {row.run_id: child(row, "0" * 64) for row in rows}, TASK, "tuned")
+    assert "other versions of ptq-w4" in said.value.hint
+
+
 def test_a_run_in_a_mode_that_is_gone_is_left_out_and_said(rows):
     gone = rows[0]._replace(mode="qat-w5", mode_digest="0" * 64, run_id="f" * 64)
     table = mode_table([*rows, gone, *trained(rows)], {}, TASK, "tuned")
