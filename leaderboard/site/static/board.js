@@ -9,6 +9,7 @@
   const form = section.querySelector("form");
   const table = section.querySelector("table");
   const region = section.querySelector(".scroll");
+  const failed = section.querySelector(".failed");
   const said = document.getElementById("said");
   const known = new Map();  // facts of a board, by its file
   let facts = null;
@@ -93,7 +94,8 @@
   const rows = () => {
     const words = view.filter.toLowerCase().split(/\s+/).filter(Boolean);
     const budget = facts.budgets.find((one) => one.name === view.budget) ?? facts.budgets[0];
-    const texts = (row) => row.map((cell) => [cell.text, ...(cell.more ?? [])].join(" ")).join(" ").toLowerCase();
+    const tags = (place, { more }) => (facts.columns[place].kind === "name" && more ? more.slice(1) : []);  // a link leads
+    const texts = (row) => row.flatMap((cell, place) => [cell.text, ...tags(place, cell)]).join(" ").toLowerCase();
     let found = budget.rows.filter((row) => words.every((word) => texts(row).includes(word)));
     const key = view.sort.replace(/^-/, "");
     const place = facts.columns.findIndex((column) => column.key === key);
@@ -149,17 +151,24 @@
       ...facts.notes.map((note) => element("p", { className: "note" }, `Note: ${note}.`)));
   };
 
+  // The button stays the same one, so that it keeps the focus; where it goes, the first new row has it.
+  const more = section.querySelector(".more");
+  const further = element("button", { type: "button", className: "press", hidden: true }, "Show more");
+  more.append(" ", further);
+  further.addEventListener("click", () => {
+    const first = shown;
+    shown += STEP;
+    render();
+    said.textContent = more.querySelector("span").textContent;
+    if (further.hidden) table.tBodies[0].rows[first]?.querySelector("a").focus();
+  });
+
   const renderMore = (found, all) => {
-    const more = section.querySelector(".more");
     const some = Math.min(shown, found);
     more.hidden = some === all;
-    more.replaceChildren(element("span", {}, `${some} of ${found} entries are shown`
-      + (found < all ? `, ${all} without the filter.` : ".")));
-    if (some < found) {
-      const button = element("button", { type: "button", className: "press" }, "Show more");
-      button.addEventListener("click", () => { shown += STEP; render(); });
-      more.append(" ", button);
-    }
+    more.querySelector("span").textContent = `${some} of ${found} entries are shown`
+      + (found < all ? `, ${all} without the filter.` : ".");
+    further.hidden = some === found;
   };
 
   const options = (name, values, value) => form.elements[name].replaceChildren(
@@ -202,12 +211,27 @@
       form.hidden = false;
       section.querySelector(".take").hidden = false;
       section.querySelector(".still").hidden = true;
+      failed.hidden = true;
       region.removeAttribute("aria-busy");
+    };
+    // What is shown stays, and the controls go back to it.
+    const missing = () => {
+      if (view.sheet.file !== file) return;
+      const { task, mode, track } = view.sheet;
+      failed.textContent = `The figures of ${task}, mode ${mode}, track ${track} could not be loaded.`;
+      failed.hidden = false;
+      region.removeAttribute("aria-busy");
+      if (!facts) return;
+      view.sheet = sheets.find((one) => one.file === facts.file);
+      if (!view.sheet.budgets.includes(view.budget)) view.budget = view.sheet.headline;
+      renderControls();
+      render();
     };
     if (known.has(file)) return ready();
     region.setAttribute("aria-busy", "true");
     const script = element("script", { src: root + file });
     script.addEventListener("load", ready);
+    script.addEventListener("error", missing);
     document.head.append(script);
     return undefined;
   };
@@ -255,7 +279,12 @@
   for (const button of section.querySelectorAll("[data-as]")) {
     button.addEventListener("click", () => take(button.dataset.as));
   }
-  window.addEventListener("hashchange", () => { parse(); open(); });
+  // A link to a place in the page, such as the one that skips to the content, is no view: the address gets it back.
+  window.addEventListener("hashchange", () => {
+    if (document.getElementById(location.hash.slice(1))) return write();
+    parse();
+    return open();
+  });
 
   window.isoloss = Object.assign(window.isoloss ?? {}, { show });
   parse();

@@ -78,9 +78,10 @@
     document.title = `${a[0]} against ${b[0]} · Isoloss`;
   };
 
+  const write = () => history.replaceState(null, "", `#${[one.value, other.value].map(encodeURIComponent).join("/")}`);
+
   const keep = () => {
-    const names = [one.value, other.value].map(encodeURIComponent);
-    history.replaceState(null, "", `#${names.join("/")}`);
+    write();
     show();
     document.getElementById("said").textContent = `${one.value} against ${other.value}`;
   };
@@ -106,7 +107,8 @@
     [one.selectedIndex, other.selectedIndex] = [other.selectedIndex, one.selectedIndex];
     keep();
   });
-  window.addEventListener("hashchange", read);
+  // A link to a place in the page names no pair: the address gets it back.
+  window.addEventListener("hashchange", () => (document.getElementById(location.hash.slice(1)) ? write() : read()));
   document.getElementById("pick").hidden = false;
   if (location.hash) read();
 })();
