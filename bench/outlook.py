@@ -17,6 +17,7 @@ from bench.score.statistics import Noise
 from bench.task import Task, rung_name
 from bench.tuning import MODE_FACTORS
 
+OTHER_MACHINE = "is not the yardstick's: a board keeps the records of one kind, and these will not be on it"
 RATES = 3  # learning rates tried at each rung beside the tuning rung, if none of its ends is the best
 
 
@@ -37,6 +38,9 @@ def outlook(plan: Plan, task: Task, rows: Sequence[IndexRow], trials: Sequence[T
     if plan.after_modes:
         runs = len(plan.tracks) * sum(len(seeds) for seeds in plan.ladder.values())
         lines.append(f"{', '.join(plan.after_modes)}: on the checkpoints of {runs} runs")
+    kinds = {row.machine_kind for row in rows if (row.task, row.entry) == (plan.task, task.reference)}
+    if plan.yardstick is not None and kinds and plan.machine_kind not in kinds:
+        lines.append(f"the kind of machine {OTHER_MACHINE}")
     return lines if plan.yardstick is None or plan.adds_modes else [*lines, *_detectable(plan, task, rows)]
 
 

@@ -47,6 +47,13 @@ def test_with_a_yardstick_it_tells_hours_and_the_smallest_speedup():
     assert "placebos measure it" in lines[-1]
 
 
+def test_it_says_where_the_board_would_leave_the_records_out():
+    plan = plan_of("muon").model_copy(update={"machine_kind": "0" * 64})
+    assert [line for line in outlook(plan, TASK, rows()) if "is not the yardstick's" in line]
+    for mine, there in ((plan, []), (plan_of("muon"), rows())):
+        assert not [line for line in outlook(mine, TASK, there) if "is not the yardstick's" in line]
+
+
 def test_the_tokens_it_forecasts_are_the_least_that_a_search_takes():
     for plan in (plan_of("muon"), plan_of("adamw", placebo=1)):
         tried, _ = searched(plan, bowl(plan.space["lr"].default), STEPS)

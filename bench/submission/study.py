@@ -8,6 +8,7 @@ from bench.errors import BenchError
 from bench.ledger import Study as Ledgered
 from bench.ledger import Trial, ledger_path, read_ledger
 from bench.mode import FLOAT
+from bench.outlook import OTHER_MACHINE
 from bench.plan import PLACEBO, Plan, add_modes, add_rungs, all_plans, make_plan, plan_path
 from bench.record import Record, find_records, read_record
 from bench.rerun import rerun_plan
@@ -25,7 +26,6 @@ from bench.tuned import Tuned, read_tuned, tuned_path
 from bench.versions import NAME, check_record, read_pins
 
 SEEDS = 3  # of a plan at every rung (protocol D)
-OTHER_MACHINE = "is not the yardstick's: a board keeps the records of one kind, and these will not be on it"
 
 
 @dataclass

@@ -15,7 +15,6 @@ from bench.ledger import ledger_path
 from bench.mode import FLOAT
 from bench.plan import Plan, make_plan, write_plan
 from bench.rerun import rerun_plan
-from bench.starter import begin
 from bench.submission.judge import verify
 from bench.submission.pack import files_of, write_bundle
 from bench.task import read_task, rung_name
@@ -185,6 +184,14 @@ def test_the_transfer_track_s_values_are_the_yardstick_s(author):
         assert any(f"{place}: transfer.bf16.1x{'.' * bool(key)}{key}: " in line for line in said), (key, said)
 
 
+def test_records_of_another_kind_of_machine_than_the_yardstick_s_are_remarked_on(author):
+    for kind, many in ((KIND, 1), (author.yardstick.machine_kind, 0)):
+        plan = author.plans("perpgrad", machine_kind=kind)
+        assert author.said("perpgrad", [plan]) == []
+        remarks = verify(author.root / "bundle", author.base).remarks
+        assert [remark.key for remark in remarks] == ["machine_kind"] * many
+
+
 STRANGERS = {
     "tests/baselines/test_muon.py": "belongs to no plan of this bundle",
     "baselines/other/optimizer.py": "belongs to no plan of this bundle",
@@ -213,11 +220,6 @@ def test_an_algorithm_s_own_test_is_part_of_its_bundle_once(author):
     there.parent.mkdir(parents=True)
     there.write_text("def test_it(): assert True\n")
     assert any("is published already, and differs" in line for line in author.said("perpgrad", [plan]))
-
-
-def test_no_entry_is_begun_under_the_name_of_a_page(author):
-    with pytest.raises(Exception, match="no name of an entry"):
-        begin("index", author.root / "baselines")
 
 
 def test_a_rerun_names_the_commit_that_published_what_it_runs_again(author):
