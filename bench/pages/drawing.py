@@ -50,7 +50,7 @@ class Drawn:
 
 
 def unchecked() -> AbstractContextManager[None]:
-    """Return a context in which altair holds no chart to its schema, which is a tenth of a build; tests work outside."""
+    """Return a context in which altair holds no chart to its schema, a tenth of a build; tests work outside it."""
     unchecked: AbstractContextManager[None] = alt.utils.schemapi.debug_mode(False)
     return unchecked
 

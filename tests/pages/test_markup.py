@@ -41,7 +41,7 @@ def test_what_a_table_sorts_as_a_number_says_which(trees):
             for row in table.findall("tbody/tr"):
                 for head, cell in zip(heads, row, strict=True):
                     key = cell.get("data-value", words(cell))
-                    number = re.fullmatch(r"-?\d+(\.\d+)?(e[-+]?\d+)?", re.sub("[,×%]", "", key))
+                    number = re.fullmatch(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?", re.sub("[,×%]", "", key))
                     figure = "n" in head.get("class", "").split() and re.match(r"\W?\s?\d", key)
                     if (figure or QUANTITY.fullmatch(key)) and not number:
                         wrong.append((path, words(head), key))
