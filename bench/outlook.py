@@ -12,8 +12,9 @@ from bench.ledger import Trial
 from bench.mode import FLOAT
 from bench.plan import Plan
 from bench.score.board import make_board
+from bench.score.placebo import TAU_DF
 from bench.score.power import smallest_speedup
-from bench.score.statistics import Noise
+from bench.score.statistics import LEVEL, Noise, level_of_look
 from bench.task import Task, rung_name
 from bench.tuning import MODE_FACTORS
 
@@ -21,8 +22,11 @@ OTHER_MACHINE = "is not the yardstick's: a board keeps the records of one kind, 
 RATES = 3  # learning rates tried at each rung beside the tuning rung, if none of its ends is the best
 
 
-def outlook(plan: Plan, task: Task, rows: Sequence[IndexRow], trials: Sequence[Trial] = ()) -> list[str]:
-    """Return the lines that `bench plan` prints; rows and trials are all there are of the task."""
+def outlook(
+    plan: Plan, task: Task, rows: Sequence[IndexRow], trials: Sequence[Trial] = (), before: Sequence[Plan] = ()
+) -> list[str]:
+    """Return the lines that `bench plan` prints; rows and trials are all there are of the task, before the plans that
+    this one comes after."""
     search, ladder = searched_tokens(plan, task), ladder_tokens(plan, task)
     lines = [
         f"tuning: {search:,} tokens or more, {_hours(search, plan, rows, trials)}",
@@ -41,7 +45,7 @@ def outlook(plan: Plan, task: Task, rows: Sequence[IndexRow], trials: Sequence[T
     kinds = {row.machine_kind for row in rows if (row.task, row.entry) == (plan.task, task.reference)}
     if plan.yardstick is not None and kinds and plan.machine_kind not in kinds:
         lines.append(f"the kind of machine {OTHER_MACHINE}")
-    return lines if plan.yardstick is None or plan.adds_modes else [*lines, *_detectable(plan, task, rows)]
+    return lines if plan.yardstick is None or plan.adds_modes else [*lines, *_detectable(plan, task, rows, before)]
 
 
 def searched_tokens(plan: Plan, task: Task) -> int:
@@ -92,8 +96,9 @@ def hours_on(plan: Plan, task: Task, name: str | None, devices: int = 1, price: 
     return [f"all of it: {hours:,.1f} hours of {device.title} at {MFU:.0%} of its peak{wall}{cost}"]
 
 
-def _detectable(plan: Plan, task: Task, rows: Sequence[IndexRow]) -> list[str]:
-    """Say what the plan tells from 1, by the yardstick's ladder and the noise measured so far."""
+def _detectable(plan: Plan, task: Task, rows: Sequence[IndexRow], before: Sequence[Plan]) -> list[str]:
+    """Say what the plan tells from 1, by the yardstick's ladder and the noise measured so far, at the level of its look
+    and with the seeds of the plans before it, which its own are pooled with."""
     try:
         board = make_board(rows, task, task.reference)
     except BenchError as error:
@@ -103,10 +108,15 @@ def _detectable(plan: Plan, task: Task, rows: Sequence[IndexRow]) -> list[str]:
     noise = Noise(board.noise**2, board.degrees_of_freedom)
     seeds_of = {rung.charged_tokens: len(rung.losses) for rung in board.reference.rungs}
     seeds = [seeds_of[tokens] for tokens in board.curve.tokens]
-    lines = []
+    lines, level = [], level_of_look(plan.look if plan.look > 1 else 0)
+    tau_df = TAU_DF if board.tau_df is None else board.tau_df
     for rung, planned in sorted(plan.ladder.items()):
-        found = smallest_speedup(board.curve, task.tokens(rung), noise, len(planned), seeds, board.tau)
+        pooled = {seed for held in (plan, *before) for seed in held.ladder.get(rung, ())}
+        found = smallest_speedup(
+            board.curve, task.tokens(rung), noise, len(pooled), seeds, board.tau, level, tau_df=tau_df
+        )
         said = "none on this ladder" if found is None else f"{math.ceil(found * 1000) / 1000:.3f}x"
-        lines.append(f"smallest speedup it detects at {rung_name(rung)}, at 80% power: {said}")
+        more = f" with the {len(pooled) - len(planned)} seeds before, tested at {level:g}" if level < LEVEL else ""
+        lines.append(f"smallest speedup it detects at {rung_name(rung)}, at 80% power{more}: {said}")
     tau = "no tuning noise yet: placebos measure it" if board.tau is None else f"tuning noise {board.tau:.3f}"
     return [*lines, f"  by seed noise {board.noise:.4f} nats ({board.degrees_of_freedom} df), {tau}"]

@@ -39,13 +39,14 @@ class Replayed:
 
 def replay(
     path: Path, task: Task, entry: Entry, places: Places, watch: Watch, steps: int | None = None,
-    weights_folder: Path | None = None,
+    weights_folder: Path | None = None, eager: bool = False,
 ) -> Replayed:  # fmt: skip
     """Make the record's first steps again, or all and its evaluation; with a weights folder, export what they lead to.
 
     Identical: every step's loss and gradient norm, the chains, and after a whole replay every measured part of the
     record, are the same to the bit, as they must be on the record's kind of machine. Elsewhere, within band: the final
-    losses, or those of the steps, are near (protocol G).
+    losses, or those of the steps, are near (protocol G). Eager: without the compiler, which makes
+    another kind of machine of a compiled run's.
     """
     record = read_record(path)
     log = read_log(path, record)
@@ -55,7 +56,7 @@ def replay(
         raise BenchError(f"{path}: cannot replay {steps} steps: the record has {record.steps}")
     if weights_folder and steps is not None:
         raise BenchError("--keep-weights needs the whole run: leave --steps out")
-    setting = settle(request_of(record, task, entry), watch, record.machine.compiled)
+    setting = settle(request_of(record, task, entry), watch, record.machine.compiled and not eager)
     assembly, progress = assemble(setting.request, places.data, setting.hardware, steps), Progress()
     assembly = keeping(assembly, progress, setting.request, record.run_id, weights_folder)
     outcome, final = _make_again(assembly, progress, watch, whole=steps is None)

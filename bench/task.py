@@ -230,6 +230,14 @@ class Task(Spec):
         return int(self.budget.tokens * rung)
 
     @property
+    def scoring_documents(self) -> int | None:
+        """How many documents the scoring half has; None where a task takes all that its files hold."""
+        data = self.data
+        if isinstance(data, SyntheticText):
+            return data.score_documents
+        return None if data.score.last is None else data.score.last - data.score.first
+
+    @property
     def matrix_parameters(self) -> int:
         """Parameters in the blocks' matrices (norm gains and biases left out)."""
         m = self.model

@@ -1,13 +1,18 @@
 """What a plan says before a run is made: nothing that was not measured, and what the yardstick's noise allows."""
 
+import dataclasses
 import math
 import random
 
 from planned import KIND, STEPS, TASK, bowl, plan_of, searched, yardstick
 
+from bench import outlook as forecast
 from bench.index import IndexRow
 from bench.mode import read_mode
 from bench.outlook import ladder_tokens, outlook, searched_tokens
+from bench.score.board import make_board
+from bench.score.power import smallest_speedup
+from bench.score.statistics import Noise
 
 
 def rows() -> list[IndexRow]:
@@ -60,3 +65,33 @@ def test_the_tokens_it_forecasts_are_the_least_that_a_search_takes():
         spent = sum(TASK.tokens(wanted.rung) for wanted, _ in tried) * len(plan.tuning.seeds)
         assert searched_tokens(plan, TASK) <= spent
         assert math.isclose(searched_tokens(plan, TASK), spent, rel_tol=0.35)
+
+
+def detected(lines):
+    return [float(line.rsplit(" ", 1)[1].rstrip("x")) for line in lines if "it detects at" in line]
+
+
+def test_after_a_look_seeds_pool_and_are_tested_at_the_looks_level():
+    """Six seeds at 0.0125 tell other speedups than the three new ones alone would at 0.05."""
+    first = plan_of("muon")
+    second, made = plan_of("muon", after=first), rows()
+    lines = outlook(second, TASK, made, before=[first])
+    assert all("with the 3 seeds before, tested at 0.0125" in line for line in lines if "it detects at" in line)
+    alone, anew = detected(outlook(second, TASK, made)), detected(outlook(first, TASK, made))
+    assert all(a < b for a, b in zip(detected(lines), alone, strict=True)) and alone != anew
+    board = make_board(made, TASK, "adamw-ref")
+    seeds = [5, 5, 10, 5, 5, 5, 5]
+    wanted = smallest_speedup(
+        board.curve, TASK.tokens(1.0), Noise(board.noise**2, board.degrees_of_freedom), 6, seeds, level=0.0125
+    )
+    assert detected(lines)[0] == math.ceil(wanted * 1000) / 1000
+
+
+def test_tuning_noise_has_the_degrees_of_freedom_that_were_measured(monkeypatch):
+    """Two placebos tell less of it than six, and what is told from 1 is more."""
+    made, found = rows(), []
+    for df in (2, 60):
+        board = dataclasses.replace(make_board(made, TASK, "adamw-ref"), tau=0.02, tau_df=df)
+        monkeypatch.setattr(forecast, "make_board", lambda *given, board=board: board)
+        found.append(detected(outlook(plan_of("muon"), TASK, made))[0])
+    assert found[0] > found[1]

@@ -8,12 +8,13 @@ import sys
 import pytest
 from small import ADAMW, ROOT, make, places_in, write_entry, write_task
 
+from bench import replay as replays
 from bench.digest import digest_of_bytes
 from bench.entry import Entry
 from bench.errors import BenchError
 from bench.record import log_path, read_record, seal
 from bench.replay import replay
-from bench.setting import Watch
+from bench.setting import Watch, settle
 from bench.task import read_task
 
 
@@ -28,6 +29,20 @@ def test_all_of_a_run_and_its_first_steps_replay_identical(tmp_path):
         result = again(path, task, tmp_path, steps=steps)
         assert (result.verdict, result.first_difference, result.notes) == ("identical", None, ())
     assert result.steps == 20
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_compiled_run_is_replayed_compiled_unless_asked_for_without(tmp_path, monkeypatch, eager):
+    """What compiling moves a loss by is so a figure that anybody can have of any record."""
+    task, asked = write_task(tmp_path), []
+    path = make(task, ADAMW, tmp_path)
+    record = read_record(path)
+    machine = record.machine.model_copy(update={"compiled": True})
+    monkeypatch.setattr(replays, "read_record", lambda path: record.model_copy(update={"machine": machine}))
+    monkeypatch.setattr(replays, "settle", lambda request, watch, compiled: asked.append(compiled) or settle(
+        request, watch, False))  # fmt: skip
+    result = again(path, task, tmp_path, steps=1, eager=eager)
+    assert asked == [not eager] and "compiled is False here, True there" in result.notes
 
 
 def forged(path, step: int, by: float):

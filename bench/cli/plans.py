@@ -11,7 +11,7 @@ from bench.entry import Entry
 from bench.errors import BenchError, PeerLost
 from bench.mode import FLOAT, modes_named, read_mode
 from bench.places import PUBLISHED, RUNS, data_folder
-from bench.plan import Plan, add_modes, add_rungs, find_plans, make_plan, plan_path, write_plan
+from bench.plan import Plan, add_modes, add_rungs, find_plans, make_plan, plan_path, plans_before, write_plan
 from bench.task import Task, read_task
 from bench.versions import pin_version
 
@@ -58,7 +58,7 @@ def plan(
     for written in plans:
         print(plan_path(leaderboard / "plans", written))
         trials += read_ledger(ledger_path(leaderboard / "ledgers", written), written)
-        for line in outlook(written, definition, rows, trials):
+        for line in outlook(written, definition, rows, trials, plans_before(written, leaderboard / "plans")):
             print(line)
 
 

@@ -117,6 +117,7 @@ def replay(
     keep_weights: Annotated[
         Path | None, typer.Option(help="folder to export the evaluated weights to; they must match the record")
     ] = None,
+    eager: Annotated[bool, typer.Option("--eager", help="not compiled: what compiling moved the loss by")] = False,
     tasks: Annotated[Path, typer.Option(help="folder of tasks")] = Path("tasks"),
     baselines: Annotated[Path, typer.Option(help="folder of algorithms")] = Path("baselines"),
     as_json: AsJson = False,
@@ -128,7 +129,7 @@ def replay(
     if machine.ranks > 1 and not is_rank():
         on_cpu = not machine.instructions.startswith("compute")  # then its ranks may share cores
         raise typer.Exit(launch(machine.ranks, sys.argv[1:], "cpu" if on_cpu else None))
-    result = make_again(record, tasks, baselines, steps, keep_weights)
+    result = make_again(record, tasks, baselines, steps, keep_weights, eager)
     if as_json:
         print(json.dumps(asdict(result), default=str))
     else:
@@ -143,7 +144,12 @@ def replay(
 
 
 def make_again(
-    record: Path, tasks: Path, baselines: Path, steps: int | None = None, keep_weights: Path | None = None
+    record: Path,
+    tasks: Path,
+    baselines: Path,
+    steps: int | None = None,
+    keep_weights: Path | None = None,
+    eager: bool = False,
 ) -> "Replayed":
     """Replay a record in this process; one made on several ranks needs the verb, which starts them."""
     from bench.record import read_record
@@ -164,4 +170,4 @@ def make_again(
 
     with watch_run(f"replay {inputs.task} {inputs.entry}", err) as watch:
         places = Places(data_folder(), RUNS / "work", RUNS / "records")
-        return replayed(record, definition, Entry(paths[0]), places, watch, steps, keep_weights)
+        return replayed(record, definition, Entry(paths[0]), places, watch, steps, keep_weights, eager)

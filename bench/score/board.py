@@ -102,7 +102,8 @@ def make_board(
     seeds = [len(rung.losses) for rung in sorted(ground.measured, key=lambda rung: rung.charged_tokens)]
     scorer = Scorer(curve, fit, noise, seeds, found, looks)
     not_ranked = _not_ranked(track, None if found is None else found.value, no_speedup, no_interval(noise))
-    scored, failing = _scored(rows, ladder, scorer, sorted(stable), not_ranked, no_speedup, costs or {}, logs or {})
+    scored, failing = _scored(rows, ladder, scorer, sorted(stable), not_ranked, no_speedup, costs or {}, logs or {},
+                               task.scoring_documents)  # fmt: skip
     return Board(
         task=chosen.task,
         mode=mode,
@@ -209,6 +210,7 @@ def _scored(
     no_speedup: str | None,
     costs: Costs,
     logs: Logs,
+    documents: int | None,
 ) -> tuple[list[Row], tuple[str, ...]]:
     """Return the rows with all that is read of them, and what must fail a build."""
     paired = [with_correlation(row, ladder) for row in rows]
@@ -221,7 +223,7 @@ def _scored(
         f"placebo {placebo} differs from its twin {twin} at {rung_name(budget)}"
         for placebo, twin, budget in placebos_apart(scored, scorer, stable)
     )
-    return (with_standings(scored, scorer, stable, costs, logs) if not_ranked is None else scored), failing
+    return (with_standings(scored, scorer, stable, costs, logs, documents) if not_ranked is None else scored), failing
 
 
 def _headline_budget(rows: Sequence[Row], unstable: Sequence[float]) -> float | None:

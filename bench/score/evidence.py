@@ -20,7 +20,7 @@ from bench.score.search import Search, search_of, spent
 from bench.task import Task, rung_name
 from bench.timings import Timing
 from bench.trials import State, state_after
-from bench.tuning import BATCH, MODE
+from bench.tuning import MODE
 
 Wanted = tuple[str, str, float, int]  # track, mode, rung, seed
 CELLS_SAID = 3  # of those with missing runs
@@ -255,31 +255,6 @@ def _ledgers(studies: Iterable[Study]) -> dict[str, list[Sequence[Trial]]]:
         if trials:
             found.setdefault(study.plan.entry, []).append(trials)
     return found
-
-
-def batch_notes(studies: Iterable[Study], task: Task, reference: str) -> list[str]:
-    """Say how the yardstick ends at the task's batch, half and twice it, and of how many trials that is the best."""
-    notes = []
-    for study in studies:
-        losses: dict[float, list[float]] = {}
-        for trial in study.trials if study.plan.entry == reference else ():
-            if (
-                trial.loss is not None
-                and trial.stage not in ("transfer", "mode")
-                and trial.rung == study.plan.tuning.rung
-            ):
-                losses.setdefault(float(trial.values.get(BATCH, 1.0)), []).append(trial.loss)
-        if len(losses) > 1:
-            said = ", ".join(
-                f"{min(held):.4f} at {round(task.training.batch_sequences * factor)} (the best of {len(held)} trials)"
-                for factor, held in sorted(losses.items())
-            )
-            notes.append(
-                f"batches, by their sequences: {reference} ends at {said}; selecting loss at "
-                f"{rung_name(study.plan.tuning.rung)}, {len(study.plan.tuning.seeds)} seeds a trial; the other batches "
-                "have the tuned values with learning rates of their own, and the best of more trials is the luckier"
-            )
-    return notes
 
 
 def initial_loss(records: Iterable[Record], task: Task) -> float:

@@ -147,14 +147,20 @@ def _integrate(centres: Floats, deviations: Floats) -> Floats:
     return found
 
 
-def text_error(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> float | None:
+def text_error(
+    one: Sequence[Sequence[float]], other: Sequence[Sequence[float]], documents: int | None = None
+) -> float | None:
     """Return the standard error, from the validation text alone, of a difference of two entries' losses.
 
-    Arguments are the losses of the scoring text's blocks, for each seed, the same seeds in both. The blocks are
-    resampled as pairs; the resampling's limit is the deviation of their differences over the root of their number.
+    Arguments are the losses of the scoring text's blocks, for each seed, the same seeds in both, and of how many
+    documents it is. Blocks are stretches of the text, each of as many sequences: neighbours are put together until
+    there are no more of them than documents, whose sequences are alike. They are resampled as pairs; the resampling's
+    limit is the deviation of their differences over the root of their number.
     """
     counts = {len(blocks) for blocks in (*one, *other)}
     if len(one) != len(other) or not one or len(counts) != 1 or min(counts) < 2:
         return None
     differences = np.mean(np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64), axis=0)
-    return float(differences.std(ddof=1)) / math.sqrt(len(differences))
+    parts = np.array_split(differences, min(documents or len(differences), len(differences)))
+    means = np.array([part.mean() for part in parts])
+    return float(means.std(ddof=1)) / math.sqrt(len(means)) if len(means) > 1 else None

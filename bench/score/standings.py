@@ -25,20 +25,24 @@ Costs = Mapping[str, Cost]  # by entry
 
 
 def with_standings(
-    rows: Sequence[Row], scorer: Scorer, budgets: Sequence[float], costs: Costs, logs: Logs
-) -> list[Row]:
-    """Return the rows with their standings at these budgets; placebos and controls have none."""
+    rows: Sequence[Row], scorer: Scorer, budgets: Sequence[float], costs: Costs, logs: Logs,
+    documents: int | None = None,
+) -> list[Row]:  # fmt: skip
+    """Return the rows with their standings at these budgets; placebos and controls have none.
+
+    documents: of the scoring text, where their number is known.
+    """
     found: dict[str, dict[float, Standing]] = {row.entry: {} for row in rows}
     for budget in budgets:
         there = {row.entry: rung for row in rows for rung in row.rungs if rung.budget == budget and rung.losses}
         ranked = [row for row in rows if row.ranked and row.entry in there]
-        for entry, standing in _standings(ranked, there, scorer, costs, logs).items():
+        for entry, standing in _standings(ranked, there, scorer, costs, logs, documents).items():
             found[entry][budget] = standing
     return [replace(row, standings=found[row.entry]) for row in rows]
 
 
 def _standings(
-    rows: Sequence[Row], rungs: Mapping[str, Rung], scorer: Scorer, costs: Costs, logs: Logs
+    rows: Sequence[Row], rungs: Mapping[str, Rung], scorer: Scorer, costs: Costs, logs: Logs, documents: int | None
 ) -> dict[str, Standing]:
     """Return the standings of two entries or more, by entry."""
     contenders = sorted(
@@ -53,7 +57,7 @@ def _standings(
     dominated = dominators(names, better, [costs.get(name, UNKNOWN) for name in names])
     leader = rungs[names[0]]
     return {
-        name: Standing(letters, share, _text_error(leader, rungs[name], logs), by)
+        name: Standing(letters, share, _text_error(leader, rungs[name], logs, documents), by)
         for name, letters, share, by in zip(names, tie_letters(apart), first, dominated, strict=True)
     }
 
@@ -67,7 +71,7 @@ def contenders_of(cells: Sequence[tuple[Row, Rung]], scorer: Scorer) -> list[Con
     ]
 
 
-def _text_error(leader: Rung, rung: Rung, logs: Logs) -> float | None:
+def _text_error(leader: Rung, rung: Rung, logs: Logs, documents: int | None) -> float | None:
     """Return the text's part of the error of the difference from the leader, over the seeds that both have."""
     if rung is leader:
         return None
@@ -76,7 +80,7 @@ def _text_error(leader: Rung, rung: Rung, logs: Logs) -> float | None:
         for one in (rung, leader)
     )
     shared = sorted(set(ours) & set(theirs))
-    return text_error([ours[seed] for seed in shared], [theirs[seed] for seed in shared])
+    return text_error([ours[seed] for seed in shared], [theirs[seed] for seed in shared], documents)
 
 
 def placebos_apart(rows: Sequence[Row], scorer: Scorer, budgets: Sequence[float]) -> list[tuple[str, str, float]]:

@@ -12,6 +12,7 @@ from bench.score.alarm import alarm_note, alarms_of, judged
 from bench.score.board import Board, make_board, tuning_noise
 from bench.score.cells import select
 from bench.score.search import Search
+from bench.score.yardstick import batch_notes, end_notes
 from bench.task import Task
 from bench.timings import Timing
 
@@ -52,7 +53,8 @@ def told_board(
         *evidence.plan_notes(studies, rows, board),
         *evidence.value_notes(studies, records, task),
         *(alarm_note(verdict, task.reference) for verdict in verdicts),
-        *evidence.batch_notes(studies, task, task.reference),
+        *batch_notes(studies, task, task.reference),
+        *end_notes(studies, task, task.reference),
     ]
     searches = evidence.searches_of(studies, board, evidence.initial_loss(records, task), hybrids)
     undertuned = tuple(alarm_note(verdict, task.reference) for verdict in verdicts if verdict.holds)

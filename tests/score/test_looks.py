@@ -36,10 +36,11 @@ def test_the_look_rule_holds_its_level():
     assert false_differences((0, 0, 0))[0] > 0.07  # what the rule is there for
 
 
-def test_a_first_look_at_the_full_level_costs_little_more():
-    """A plan that was meant to be the only one (look 0), then added to: seldom above 0.05, and so it is said."""
+def test_a_first_look_at_the_full_level_costs_what_the_method_page_says():
+    """A plan that was meant to be the only one (look 0), then added to: 5.4%, as level_of_look says; 0.0539 measured
+    over 400,000 pairs of equals, so 20,000 of them lie within 0.005 of it."""
     told, better = false_differences((0, 2, 3))
-    assert 0.05 < told <= 0.06 and better <= 0.05
+    assert "5.4%" in level_of_look.__doc__ and abs(told - 0.0539) < 0.005 and better <= 0.03
 
 
 def test_a_look_widens_the_interval_and_is_said(task, ladder, make_runs):

@@ -1,5 +1,6 @@
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from bench.score.pairs import (
     told_apart,
 )
 from bench.score.statistics import Arm, Noise, arm
+from bench.task import read_task
 
 
 def matrix(count, pairs):
@@ -132,6 +134,21 @@ def test_the_texts_part_of_an_error():
     differences = [0.1, 0.1, 0.1, 0.0]
     assert text_error(one, other) == pytest.approx(np.std(differences, ddof=1) / 2)
     assert text_error(one, [[1.0]] * 2) is text_error([], []) is text_error([[1.0]], [[1.0]]) is None
+
+
+def test_text_is_resampled_in_no_more_blocks_than_documents():
+    """Ten documents of fifty blocks each: its blocks are alike, and would hide its error."""
+    rng = np.random.default_rng(0)
+    found = {10: [], None: []}
+    for _ in range(200):
+        documents = rng.standard_normal(10)
+        one = np.repeat(documents, 50)[None] + 0.01 * rng.standard_normal((1, 500))
+        for most, errors in found.items():
+            errors.append(text_error(one.tolist(), np.zeros((1, 500)).tolist(), most))
+    true = 1 / np.sqrt(10)  # of the mean of ten documents
+    assert np.mean(found[10]) == pytest.approx(true, rel=0.06) and np.mean(found[None]) < 0.2 * true
+    nano = read_task(Path(__file__).parents[2] / "tasks" / "nano.toml")
+    assert nano.scoring_documents == 100
 
 
 def test_a_board_has_letters_and_probabilities_where_two_entries_are_ranked(task, ladder, make_runs):

@@ -1,0 +1,58 @@
+"""What the yardstick's ledger says of the yardstick: how its batch does, and which values lie at an end of a range."""
+
+from collections.abc import Iterable, Sequence
+
+from bench.entry import WARMUP
+from bench.errors import BenchError
+from bench.ledger import Study
+from bench.task import Task, rung_name
+from bench.trials import state_after
+from bench.tuning import BATCH
+
+
+def batch_notes(studies: Iterable[Study], task: Task, reference: str) -> list[str]:
+    """Say how the yardstick ends at the task's batch, half and twice it, and of how many trials that is the best."""
+    notes = []
+    for study in studies:
+        losses: dict[float, list[float]] = {}
+        for trial in study.trials if study.plan.entry == reference else ():
+            if (
+                trial.loss is not None
+                and trial.stage not in ("transfer", "mode")
+                and trial.rung == study.plan.tuning.rung
+            ):
+                losses.setdefault(float(trial.values.get(BATCH, 1.0)), []).append(trial.loss)
+        if len(losses) > 1:
+            said = ", ".join(
+                f"{min(held):.4f} at {round(task.training.batch_sequences * factor)} (the best of {len(held)} trials)"
+                for factor, held in sorted(losses.items())
+            )
+            notes.append(
+                f"batches, by their sequences: {reference} ends at {said}; selecting loss at "
+                f"{rung_name(study.plan.tuning.rung)}, {len(study.plan.tuning.seeds)} seeds a trial; the other batches "
+                "have the tuned values with learning rates of their own, and the best of more trials is the luckier"
+            )
+    return notes
+
+
+def end_notes(studies: Sequence[Study], task: Task, reference: str) -> list[str]:
+    """Say which of the yardstick's tuned values lie at an end of what was searched: a better one may lie beyond."""
+    steps, by_digest = {rung: task.steps(rung) for rung in task.budget.rungs}, {s.plan.digest: s for s in studies}
+    at: dict[str, list[float]] = {}
+    for study in studies:
+        plan = study.plan
+        if plan.entry != reference or (plan.after is not None and not plan.adds_rungs):
+            continue
+        try:
+            tuned = state_after(study, by_digest, steps).tuned or {}
+        except BenchError:  # the values do not stand, which is said elsewhere
+            continue
+        ends = {name: (held.low, held.high) for name, held in plan.space.items()}
+        ends[WARMUP] = min(plan.warmups), max(plan.warmups)
+        for rung in sorted(plan.ladder):
+            for name, (low, high) in ends.items():
+                value = tuned.get(rung, {}).get(name)
+                if isinstance(value, float | int) and not low < value < high:
+                    at.setdefault(f"{name} {value:g} ({'lowest' if value <= low else 'highest'})", []).append(rung)
+    said = "; ".join(f"{value} at {', '.join(map(rung_name, rungs))}" for value, rungs in at.items())
+    return [f"{reference}'s tuned values at an end of what is searched: {said}"] if at else []
