@@ -282,10 +282,6 @@ def test_a_ledger_beyond_its_plan_is_said_and_a_broken_one_refused(board, score)
     assert (code, out) == (2, "") and "line 1: the chain is broken" in err
 
 
-def test_a_track_that_there_is_not_is_an_error(score):
-    assert score("--track", "tranfer")[:2] == (2, "")
-
-
 def test_a_missing_run_shows(board, score):
     next((board[0] / "records" / "nano" / _folder(board[0], "muon")).glob("*.json")).unlink()
     assert "of muon: 1 run is missing" in score()[1]
