@@ -36,7 +36,6 @@ MISTAKES = {
     "an entry that is a task": (["run", SMOKE, SMOKE], "unknown key"),
     "a rung off the ladder": (["run", SMOKE, ADAMW, "--budget", "3x"], "no budget 3x"),
     "a mode nobody knows": (["run", SMOKE, ADAMW, "--mode", "bf61"], "no mode bf61; did you mean bf16?"),
-    "a track that is none": (["score", SMOKE, "--track", "tranfer"], "tranfer"),
     "all modes and one": (["score", SMOKE, "--modes", "--mode", "fp8"], "--modes shows all modes"),
     "records that are not there": (["score", SMOKE, "--records", "nothere"], "no such folder of records"),
     "a file nobody made": (["lint", "nowhere"], "nowhere: no such file or folder"),
@@ -68,6 +67,11 @@ def small(tmp_path_factory):
     for seed in (0, 1):
         make(task, MUON, folder, 0.5, seed)
     return folder
+
+
+def test_a_track_that_is_none_is_refused_with_those_there_are(bench):
+    code, out, err = bench("score", SMOKE, "--track", "tranfer")
+    assert (code, out) == (2, "") and "is not one of 'tuned', 'transfer', 'declared'" in err
 
 
 @pytest.mark.parametrize("form", ["plain", "github", "latex", "csv", "json"])
