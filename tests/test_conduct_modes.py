@@ -227,7 +227,8 @@ def test_modes_that_a_plan_lacks_are_added_once(modes, tmp_path):
     for _ in range(2):
         said = CliRunner().invoke(app, [*line, "--modes", f"{QAT},ptq-w4,ptq-w3"])
         assert said.exit_code == 0, said.output
-        plans = find_plans(board / "plans", "small", "adamw-ref")
+        plans = find_plans(board / "plans", "small", "adamw-ref")  # its ladder is cut down: rungs are added too
+        plans = [one for one in plans if one.after in (None, plan.digest) and not one.adds_rungs]
         assert [one.modes for one in plans] == [("bf16",), ("ptq-w3",), (QAT, *AFTER)]
         assert {one.after for one in plans} == {None, plan.digest} and {one.look for one in plans} == {1}
     assert "adds modes to the plan" in said.output and "on the checkpoints of 2 runs" in said.output
