@@ -14,6 +14,19 @@ import pytest
 from small import ROOT
 from submitted import cloned
 
+ALONE = """import socket
+
+_connect = socket.socket.connect
+
+
+def connect(self, address):
+    if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        raise OSError(f"no network in a walk: {address[0]}")
+    return _connect(self, address)
+
+
+socket.socket.connect = connect
+"""
 SECTION = re.compile(r"## Submit an optimizer in ten minutes\n.*?```sh\n(.*?)```", re.S)
 
 
@@ -30,7 +43,7 @@ def test_there_are_at_most_six_commands_and_each_is_a_verb():
 
 def run(root: Path, command: str) -> str:
     """Run a command in the clone and return what it said."""
-    environment = {**os.environ, "PATH": f"{root / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT),
+    environment = {**os.environ, "PATH": f"{root / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": f"{ROOT}:{root / 'bin'}",
                    "BENCH_DATA": str(root / "data"), "COLUMNS": "400", "OMP_NUM_THREADS": "1"}  # fmt: skip
     done = subprocess.run(["bash", "-c", command], cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
@@ -43,6 +56,7 @@ def walked(tmp_path_factory):
     root = tmp_path_factory.mktemp("walk")
     cloned(root)
     (root / "bin").mkdir()
+    (root / "bin" / "sitecustomize.py").write_text(ALONE)
     bench = root / "bin" / "bench"
     bench.write_text(f'#!/bin/sh\nexec {sys.executable} -m bench "$@"\n')
     bench.chmod(0o755)
@@ -62,6 +76,14 @@ def test_what_is_begun_is_ready_and_its_plan_has_a_price(walked):
     assert "FAIL" not in said["check"] and "my-optimizer is ready" in said["check"]
     assert re.search(r"small: tuning: [\d,]+ tokens", said["check"])
     assert "another process goes on to the same bits" in said["check"]
+
+
+def test_no_command_of_the_walk_speaks_to_the_network(walked):
+    """Every one of them ran where a connection to another machine is an error, as is tried here."""
+    root, _ = walked
+    code = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=1)"  # RFC 5737: nobody's
+    with pytest.raises(AssertionError, match=r"no network in a walk: 192\.0\.2\.1"):
+        run(root, f'{sys.executable} -c "{code}"')
 
 
 def test_the_bundle_is_the_pull_request_and_stands(walked):
