@@ -24,7 +24,7 @@ from bench.evaluate import after
 from bench.evaluate.after import measure_mode, measure_modes, perplexity, scored
 from bench.evaluate.finished import measure_finished, unmeasured
 from bench.lint import lint_paths
-from bench.mode import Mode, Operand, mode_names, read_mode
+from bench.mode import Operand, mode_names, read_mode
 from bench.model import build_model
 from bench.quantize.after import apply
 from bench.quantize.arithmetic import quantize
@@ -32,7 +32,6 @@ from bench.quantize.calibration import Calibration
 from bench.quantize.linear import expected, quantized
 from bench.quantize.proof import most_levels
 from bench.record import find_records
-from bench.spec import validate
 from bench.task import read_task
 
 AFTER = [name for name in mode_names() if read_mode(name).kind == "after"]
@@ -277,20 +276,6 @@ def test_layers_that_fell_back_are_said():
     told = f"3 of {count} layers fell back to rounding to nearest"
     facts = {"schema": 1, "run_id": "b" * 64, "weights": "c" * 64, "digest": "d" * 64, "modes": {"ptq-w4-gptq": fallen}}
     assert Quantized.model_validate(facts).spoilt(["ptq-w4-gptq"]) == [f"ptq-w4-gptq: {told}"]
-
-
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
-        ({"candidate_bits": []}, "candidate_bits must be different widths"),
-        ({"candidate_bits": [4, 4]}, "candidate_bits must be different widths"),
-        ({"candidate_bits": [4, 8], "average_bits": 3.0}, "average_bits 3 is below the least of candidate_bits, 4"),
-    ],
-)
-def test_a_mixed_mode_that_cannot_be_is_refused_where_its_file_is_read(changed, said):
-    table = {**read_mode("ptq-mixed-4").model_dump(mode="json", exclude_none=True), **changed}
-    with pytest.raises(BenchError, match=said):
-        validate(table, Mode, "mixed")
 
 
 def test_a_mode_takes_at_most_four_kilobytes_whatever_the_model(tmp_path, made):

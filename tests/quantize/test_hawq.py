@@ -11,12 +11,13 @@ import torch
 
 from bench.battery.tiny import CONTEXT, TINY, batch_at
 from bench.errors import BenchError
-from bench.mode import read_mode
+from bench.mode import Mode, read_mode
 from bench.model import build_model
 from bench.quantize import hawq
 from bench.quantize.arithmetic import quantize
 from bench.quantize.calibration import Calibration
 from bench.quantize.linear import expected
+from bench.spec import validate
 
 SMALL = TINY.model_copy(update={"layers": 1, "width": 4, "ffn": 6, "vocabulary": 16, "padded_vocabulary": 16})
 FAMILIES = pytest.mark.parametrize("spec", [SMALL, SMALL.model_copy(update={"family": "gpt2"})], ids=["llama", "gpt2"])
@@ -180,3 +181,17 @@ def test_bits_are_told_a_digit_a_block():
         "model.layers.1.attn.o": 4,
     }
     assert hawq.by_part(bits) == {"mlp.up": "23", "attn.o": "84"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"candidate_bits": []}, "candidate_bits must be different widths"),
+        ({"candidate_bits": [4, 4]}, "candidate_bits must be different widths"),
+        ({"candidate_bits": [4, 8], "average_bits": 3.0}, "average_bits 3 is below the least of candidate_bits, 4"),
+    ],
+)
+def test_a_mixed_mode_that_cannot_be_is_refused_where_its_file_is_read(changed, said):
+    table = {**read_mode("ptq-mixed-4").model_dump(mode="json", exclude_none=True), **changed}
+    with pytest.raises(BenchError, match=said):
+        validate(table, Mode, "mixed")
