@@ -1,7 +1,7 @@
 """The site: a pure function from material to pages, and the one place that writes them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import vl_convert
@@ -9,6 +9,7 @@ import vl_convert
 from bench.children import quantized_path, read_quantized
 from bench.entry import find_entries
 from bench.errors import BenchError
+from bench.index import IndexRow
 from bench.ledger import Study, read_studies
 from bench.pages import charts, tasks, views
 from bench.pages.boards import ROWS, files, sheet
@@ -175,7 +176,7 @@ def make_boards(
     rows = views.rows_by_task(records)
     boards, searches, refusals = [], {}, []
     for name in sorted(set(rows) & set(tasks)):
-        for mode, track in sorted({(row.mode, row.track) for row in rows[name]}, key=_ranked_first):
+        for mode, track in sorted(_wanted(rows[name], tasks[name].reference), key=_ranked_first):
             try:
                 board, searches[name, mode, track] = told_board(
                     rows[name], tasks[name], mode, track, studies[name],
@@ -185,6 +186,13 @@ def make_boards(
             except BenchError as error:
                 refusals.append(Refusal(name, mode, track, "; ".join(filter(None, (error.what, error.hint)))))
     return tuple(boards), searches, tuple(refusals)
+
+
+def _wanted(rows: Sequence[IndexRow], reference: str) -> set[tuple[str, str]]:
+    """Return the modes and tracks that are worth a board: none of the reference alone beside its tuned ladder."""
+    entries = {(row.mode, row.track) for row in rows if row.entry != reference}
+    own = {(row.mode, row.track) for row in rows if row.entry == reference}
+    return entries | {(mode, track) for mode, track in own if track == "tuned" or (mode, "tuned") not in own}
 
 
 def _ranked_first(board: tuple[str, str]) -> tuple[str, int]:

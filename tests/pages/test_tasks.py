@@ -57,3 +57,10 @@ def test_pointing_at_an_equal_loss_line_tells_its_arithmetic(tuned):
         f"muon ends at {rung.mean:.4f} nats: {reference:,.0f} ÷ {rung.charged_tokens:,.0f} tokens = "
         f"{reference / rung.charged_tokens:.2f}×"
     }
+
+
+@pytest.mark.parametrize("entry, tracks", [("adamw-ref", {"tuned"}), ("muon", {"tuned", "declared"})])
+def test_a_challenge_of_the_yardstick_alone_is_no_board_of_declared_values(tuned, entry, tracks):
+    told = synthetic.record(entry, synthetic.digest_of(entry), 0.5, 7, track="declared")
+    found = synthetic.assembled([*tuned.records, told], tuned.tasks, {}, {})
+    assert {board.track for board in found.boards} == tracks
