@@ -1,7 +1,7 @@
 """The protocol lint: what a record proves, rule by rule (protocol A, E). A promise in prose is not a rule."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -224,25 +224,31 @@ def _agree(rule: str, title: str, records: list[Record], group_of: Callable[[Rec
     for record in records:
         if value_of(record) is not None:
             groups[group_of(record)].append(record)
-    ticks = {}
+    ticks: dict[str, Tick] = {}
     for group in groups.values():
         votes: Counter[str | None] = Counter()
         for _, value in {(r.entry, value_of(r)) for r in group}:  # an entry's many runs are one voice
             votes[value] += 1
         top = max(votes.values())
         common = {value for value, count in votes.items() if count == top}
+        holders: dict[str | None, set[tuple[str, float]]] = defaultdict(set)
         for record in group:
-            ticks[record.run_id] = _sibling_tick(rule, title, record, group, common, value_of)
+            holders[value_of(record)].add((record.entry, record.inputs.budget))
+        entries = sorted({record.entry for record in group})
+        told = {(entry, value): _sibling_tick(rule, title, entry, value, entries, holders, common)
+                for value, cells in holders.items() for entry in {entry for entry, _ in cells}}  # fmt: skip
+        ticks |= {record.run_id: told[record.entry, value_of(record)] for record in group}
     return ticks
 
 
-def _sibling_tick(rule: str, title: str, record: Record, group: list[Record], common: set[str | None],
-                  value_of: Callable[[Record], str | None]) -> Tick:  # fmt: skip
-    others = sorted({r.entry for r in group} - {record.entry})
+def _sibling_tick(rule: str, title: str, entry: str, mine: str | None, entries: list[str],
+                  holders: Mapping[str | None, set[tuple[str, float]]], common: set[str | None]) -> Tick:  # fmt: skip
+    """Return the tick of an entry's runs that hold one value of a group; holders: entries and budgets by value."""
+    others = [other for other in entries if other != entry]
     if not others:
         return Tick(rule, title, None, "no other entry has such a run yet")
-    mine = value_of(record)
-    odd = sorted({f"{r.entry} at {rung_name(r.inputs.budget)}" for r in group if value_of(r) != mine})
+    elsewhere = set[tuple[str, float]]().union(*(cells for value, cells in holders.items() if value != mine))
+    odd = sorted(f"{other} at {rung_name(budget)}" for other, budget in elsewhere)
     if not odd:
         return Tick(rule, title, True, f"equal to {', '.join(others)}")
     return Tick(rule, title, common == {mine}, f"{mine[:SHOWN] if mine else 'none'} differs from {', '.join(odd)}")

@@ -1,6 +1,6 @@
 """From records and boards to what each page shows. Pure functions; words and layout are the templates'."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -75,6 +75,14 @@ class Material:
     def rows(self) -> dict[str, list[IndexRow]]:
         """What scoring needs of every task's records."""
         return rows_by_task(self.records)
+
+    @cached_property
+    def entry_runs(self) -> Counter[str]:
+        return Counter(record.entry for record in self.records)
+
+    @cached_property
+    def task_runs(self) -> Counter[str]:
+        return Counter(record.task for record in self.records)
 
     @cached_property
     def siblings(self) -> dict[str, list[Tick]]:

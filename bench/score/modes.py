@@ -196,11 +196,12 @@ def _speedups(
 ) -> dict[tuple[str, float], Speedup]:  # fmt: skip
     """Return the speedups within a mode: those of a board whose losses are the mode's."""
     chosen, notes, rows = there.chosen, there.notes, there.rows
-    if read_mode(mode).kind == "after":
+    definition = read_mode(mode)
+    if definition.kind == "after":
         losses = {(cell.entry, cell.budget, seed): loss for cell in cells
                   for seed, loss in zip(cell.seeds, cell.losses, strict=True)}  # fmt: skip
         rows = [
-            row._replace(mode=mode, mode_digest=read_mode(mode).digest, score_loss=losses[key])
+            row._replace(mode=mode, mode_digest=definition.digest, score_loss=losses[key])
             for (entry, budget), runs in chosen.cells.items()
             for row in runs
             if (key := (entry, budget, row.seed)) in losses
