@@ -17,7 +17,7 @@ def begin(name: str, baselines: Path) -> Path:
     if not NAME.fullmatch(name) or len(name) > 40 or name in RESERVED:
         raise BenchError(
             f"{name!r} is no name of an entry",
-            f"none of {', '.join(RESERVED)}; small letters and digits, in words joined by hyphens: my-optimizer",
+            f"small letters and digits, in words joined by hyphens, as my-optimizer; {', '.join(RESERVED)} is a page's",
         )
     if not baselines.is_dir():
         raise BenchError(f"{baselines}: no such folder", "call this from the root of a clone, or say --baselines")
