@@ -118,7 +118,7 @@ def test_by_keyboard_alone_a_view_is_chosen_and_kept_past_the_link_to_the_conten
         page.keyboard.press("Tab")
         assert focused() == "Skip to the content"
         page.keyboard.press("Enter")
-        page.wait_for_function("location.hash === '#budget=1x&sort=entry'")
+        page.wait_for_url("**#budget=1x&sort=entry")
         assert names(page) == shown and page.get_by_label("Budget").input_value() == "1x"
         walked = []
         while "Rank" not in walked:
@@ -191,11 +191,12 @@ def test_a_board_of_many_entries_renders_a_bounded_number_of_rows(browser, index
             page.get_by_role("button", name="Show more").press("Enter")
         assert len(names(page)) == 300
         assert page.evaluate("document.activeElement.closest('tr').rowIndex") == 241, "the first of the last new rows"
-        took = page.evaluate(
+        sort = (
             "() => { const start = performance.now(); document.querySelector('#board thead button').click(); "
             "return performance.now() - start; }"
         )
-        assert took < 1000, "a sort of 2,100 rows; 20 ms on a quiet machine"
+        fastest = min(page.evaluate(sort) for _ in range(9))  # the others say how busy the machine is
+        assert fastest < 1000, "a sort of 2,100 rows; 20 ms on a quiet machine"
 
 
 def test_on_a_phone_rows_are_cards_and_nothing_overflows(browser, index):
@@ -220,14 +221,14 @@ def test_a_chart_answers_to_the_pointer_under_the_strict_policy(browser, index):
 
 
 def test_an_entry_of_a_legend_filters_the_chart(browser, index):
-    faint = "document.querySelectorAll('.live svg path[opacity=\"0.05\"]').length"
     with page_of(browser, index.parent / "scale.html") as page:
         figure = page.locator("figure.chart").first
         figure.hover()
         figure.locator(".live svg").wait_for()
-        assert page.evaluate(faint) == 0
+        faint = figure.locator('.live svg path[opacity="0.05"]')
+        assert faint.count() == 0
         figure.locator(".role-legend text", has_text="muon").click()
-        page.wait_for_function(f"{faint} > 8")  # points and intervals of the other three
+        faint.nth(8).wait_for(state="attached")  # points and intervals of the other three
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

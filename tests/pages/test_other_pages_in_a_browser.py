@@ -63,7 +63,7 @@ def test_the_link_to_the_content_leaves_the_pair_in_the_address(browser, folder)
     with page_of(browser, folder / "compare.html", "#sgd/adamw") as page:
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
-        page.wait_for_function("location.hash === '#sgd/adamw'")
+        page.wait_for_url("**#sgd/adamw")
         assert page.title().startswith("sgd against adamw")
 
 
