@@ -17,7 +17,7 @@ never meet outside attention, which is within a sequence, and a scale is a token
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +31,9 @@ from bench.quantize.linear import QuantLinear, quantized
 from bench.roles import WRITERS
 
 PIECE_TOKENS = 1024  # whose logits are there at a time
+
+FloatWeight = Callable[[str], Tensor]  # by the layer's name, (out, in)
+Norms = dict[tuple[str, int], float]  # spectral, of float weights, by the layer's name and the block that rotates it
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,8 @@ class _Sums:
 class _Watch:
     """The hooks of one pass over both networks; sums appear in order of execution."""
 
-    def __init__(self, weights: Mapping[str, Tensor]) -> None:
-        self.weights = weights  # the float ones, by the layer's name
+    def __init__(self, float_weight: FloatWeight) -> None:
+        self.float_weight = float_weight
         self.sums: dict[str, _Sums] = {}
         self.between: dict[str, Tensor] = {}  # squared error and size of what a block's readers put out, by their home
 
@@ -107,8 +110,7 @@ class _Watch:
 
     def linear(self, name: str, layer: QuantLinear, x: Tensor, rounded: Tensor) -> Tensor:
         """Take f^q(h) and f^q(h^q), make f(h) and f(h^q), and hand on f(h) and f^q(h^q)."""
-        float_weight = self.weights[name].to(device=x.device, dtype=x.dtype)
-        plain = F.linear(x, float_weight, layer.bias)
+        plain = F.linear(x, self.float_weight(name).to(device=x.device, dtype=x.dtype), layer.bias)
         given = _halves(x)
         home, _, last = name.rpartition(".")
         if last in WRITERS:
@@ -142,23 +144,28 @@ def _norms(value: Tensor, error: Tensor) -> Tensor:
 
 
 def propagation(
-    model: PreTrainedModel, batches: Iterable[Tensor], float_weights: Mapping[str, Tensor] | None = None
-) -> list[Step]:
+    model: PreTrainedModel, batches: Iterable[Tensor], float_weight: FloatWeight | None = None,
+    norms: Norms | None = None,
+) -> list[Step]:  # fmt: skip
     """Return every module's error, in order of execution; the last is the head's, whose R is the network's R_L.
 
-    model: converted to a mode; batches: windows of tokens (B, S), of which the first S - 1 are read; float_weights: by
-    the layer's name, those that rounding for good has overwritten. Workspace: one float weight, and one layer's outputs
-    in float64, about ten times.
+    model: converted to a mode; batches: windows of tokens (B, S), of which the first S - 1 are read; float_weight:
+    gives those that rounding for good has overwritten, each when its layer runs; norms: what was found of the same
+    float weights before, to which the new ones are added. Workspace: one float weight, and one layer's outputs in
+    float64, about ten times.
     """
     layers = dict(quantized(model))
-    weights = {name: (float_weights or {}).get(name, layer.weight) for name, layer in layers.items()}
-    lost = [name for name, layer in layers.items() if layer.prepared and name not in (float_weights or {})]
+    lost = [name for name, layer in layers.items() if layer.prepared and float_weight is None]
     if lost or not layers:
         raise BenchError(
             f"the float weight of {lost[0]} is overwritten" if lost else "the model has no quantized layer",
-            "hand over float_weights, kept before rounding" if lost else "convert it to a mode first",
+            "say where the float weights are" if lost else "convert it to a mode first",
         )
-    watch = _Watch(weights)
+
+    def weight_of(name: str) -> Tensor:
+        return layers[name].weight if float_weight is None else float_weight(name)
+
+    watch = _Watch(weight_of)
     with looking(model) as hooks:
         for name, module in model.named_modules():
             if name in layers:
@@ -170,10 +177,12 @@ def propagation(
         for tokens_BS in batches:
             tokens = tokens_BS[:, :-1]
             watch.head(model.get_output_embeddings(), hidden_of(model, torch.cat([tokens, tokens])))
-        norms = {name: spectral_norms(layer, weights[name]) for name, layer in layers.items()}
-    head = model.get_output_embeddings().weight
-    norms["head"] = (spectral_norm(head.detach()),) * 2
-    return [sums.step(_told(name), norms.get(name)) for name, sums in watch.sums.items()]
+        known = {} if norms is None else norms
+        pairs = {name: spectral_norms(name, layer, weight_of(name), known) for name, layer in layers.items()}
+    if ("head", 1) not in known:
+        known["head", 1] = spectral_norm(model.get_output_embeddings().weight.detach())
+    pairs["head"] = (known["head", 1],) * 2
+    return [sums.step(_told(name), pairs.get(name)) for name, sums in watch.sums.items()]
 
 
 def _told(name: str) -> str:
@@ -181,11 +190,13 @@ def _told(name: str) -> str:
     return part if block is None else f"{block}.{part}"
 
 
-def spectral_norms(layer: QuantLinear, float_weight: Tensor) -> tuple[float, float]:
+def spectral_norms(name: str, layer: QuantLinear, float_weight: Tensor, known: Norms) -> tuple[float, float]:
     """Return |W|_2 and |W + e/2|_2, both rotated where the layer rotates: e is what rounding adds to the weight."""
     weight = layer.rotated(float_weight.to(layer.weight)).double()
+    if (name, layer.block) not in known:
+        known[name, layer.block] = spectral_norm(weight)
     in_use = layer.rounded_weight() if layer.enabled else layer.rotated(layer.weight)
-    return spectral_norm(weight), spectral_norm((weight + in_use.double()) / 2)
+    return known[name, layer.block], spectral_norm((weight + in_use.double()) / 2)
 
 
 def spectral_norm(weight: Tensor) -> float:

@@ -2,19 +2,26 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from bench.diagnose.outliers import activation_outliers, by_part, weight_outliers
-from bench.diagnose.propagation import in_columns, propagation
+from bench.diagnose.propagation import FloatWeight, Norms, in_columns, propagation
 from bench.errors import BenchError
 from bench.mode import Mode
 from bench.quantize.linear import convert, expected, quantized
 
 Outliers = dict[str, dict[str, list[float | None]]]
-Seen = dict[int, tuple[Outliers, Outliers]]  # of a float model's weights and activations, by the block that rotates
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was found of one float model on the same batches: it depends on no mode but for its rotation."""
+
+    outliers: dict[int, tuple[Outliers, Outliers]] = field(default_factory=dict)  # weights', inputs', by largest block
+    norms: Norms = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -32,32 +39,31 @@ def diagnose(
     mode: Mode,
     batches: Sequence[Tensor],
     apply: Callable[[], object] | None = None,
+    float_weight: FloatWeight | None = None,
     seen: Seen | None = None,
 ) -> Diagnosis:
     """Return the outliers of a float model, rotated where the mode rotates, and how the mode's error moves through it.
 
     batches: windows of tokens (B, S). apply: puts the model into the mode for good, as algorithms that choose weights
-    do; copies of the float ones then wait on the CPU. Without it the mode rounds in each pass, and the model is as it
-    was afterwards. seen: outliers of the same float model on the same batches, which modes of one rotation share; what
-    is new is added.
+    do; the float ones are then asked of float_weight, a layer's at a time. Without it the mode rounds in each pass, and
+    the model is as it was afterwards. seen: what is new of the float model is added to it.
     """
     if any(True for _ in quantized(model)):
         raise BenchError("the model to be diagnosed has quantized layers already", "hand over the float model")
     if apply is None and mode.algorithm in ("gptq", "hawq"):
         raise BenchError(f"{mode.algorithm} chooses weights by calibration", "hand over what applies it")
-    block = mode.hadamard or 0
-    seen = {} if seen is None else seen
-    if block not in seen:
-        seen[block] = by_part(weight_outliers(model, block)), by_part(activation_outliers(model, batches, block))
-    weights, activations = seen[block]
+    block, seen = mode.hadamard or 0, seen or Seen()
+    if block not in seen.outliers:
+        found = by_part(weight_outliers(model, block)), by_part(activation_outliers(model, batches, block))
+        seen.outliers[block] = found
+    weights, activations = seen.outliers[block]
     steps = None
     if apply is not None:
-        kept = {name: model.get_parameter(f"{name}.weight").detach().to("cpu", copy=True) for name in expected(model)}
         apply()
-        steps = propagation(model, batches, kept)
+        steps = propagation(model, batches, float_weight, seen.norms)
     elif mode.quantizes:
         with converted(model, mode):
-            steps = propagation(model, batches)
+            steps = propagation(model, batches, norms=seen.norms)
     tokens = sum(len(batch) * (batch.shape[1] - 1) for batch in batches)
     return Diagnosis(tokens, weights, activations, None if steps is None else in_columns(steps))
 

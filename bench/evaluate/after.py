@@ -1,9 +1,10 @@
 """The modes of a finished checkpoint, measured: each on the float weights anew, against the float loss made here."""
 
 import datetime
+import gc
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -14,10 +15,12 @@ from transformers import PreTrainedModel
 
 from bench.children import AfterTraining, Failed, Tails
 from bench.diagnose.layers import significant
+from bench.diagnose.propagation import FloatWeight
 from bench.diagnose.quantization import Seen, diagnose
 from bench.diagnosis import ByPart, Diagnosed
 from bench.errors import BenchError
 from bench.evaluate.loss import evaluate
+from bench.evaluate.weights import Checkpoint
 from bench.mode import read_mode
 from bench.model import sequence_losses
 from bench.quantize.after import Applied, apply, check, needs_calibration
@@ -31,29 +34,30 @@ DIAGNOSED_TOKENS = 2048  # or one sequence where that is more
 
 
 def measure_modes(
-    load: Callable[[], PreTrainedModel], names: Sequence[str], calibration: Calibration | None, score_NS: np.ndarray,
-    batch: int, machine: str,
+    checkpoint: Checkpoint, names: Sequence[str], calibration: Calibration | None, score_NS: np.ndarray, batch: int,
+    machine: str,
 ) -> Iterator[tuple[str, AfterTraining, Diagnosed] | tuple[str, Failed, None]]:  # fmt: skip
-    """Yield each mode's measurements; load gives the float model again for every mode, since rounding uses it up.
+    """Yield each mode's measurements, on the checkpoint's weights taken up anew: rounding uses them up.
 
     score_NS is the scoring half, batch its sequences in a forward pass, machine the digest of this kind of machine. A
     mode that refuses the model ends as failed, with the cause, and the next is measured.
     """
-    float_loss, model = None, None
-    seen: Seen = {}
+    float_loss, model, seen = None, None, Seen()
     for place, name in enumerate(names):
-        model = load()
+        model = None  # before the next is there: one resident copy
+        gc.collect()  # modules refer to one another
+        model = checkpoint.model().requires_grad_(False)  # or autocast would keep bf16 copies of all weights
         if place == 0:
             float_loss = scored(model, score_NS, batch)
         start = time.perf_counter()
         try:
-            facts, diagnosed = measure_mode(model, name, calibration, score_NS, batch, float_loss, seen)
+            facts, diagnosed = measure_mode(
+                model, checkpoint.weight, name, calibration, score_NS, batch, float_loss, seen
+            )
         except BenchError as error:
-            model = None
             yield name, failed_mode(name, error, machine), None
             continue
         own = {"machine": machine, "seconds": round(time.perf_counter() - start, 3), "made": _now()}
-        model = None  # before the next is loaded: one resident copy
         yield name, validate({**facts, **own}, AfterTraining, f"mode {name}"), diagnosed
 
 
@@ -66,19 +70,19 @@ def _now() -> str:
 
 
 def measure_mode(
-    model: PreTrainedModel, name: str, calibration: Calibration | None, score_NS: np.ndarray, batch: int,
-    float_loss: float | None, seen: Seen | None = None,
+    model: PreTrainedModel, float_weight: FloatWeight, name: str, calibration: Calibration | None,
+    score_NS: np.ndarray, batch: int, float_loss: float | None, seen: Seen | None = None,
 ) -> tuple[dict[str, Any], Diagnosed]:  # fmt: skip
     """Put a float model into a mode for good; return loss, perplexity, degradation in nats, proof, and the diagnosis.
 
-    The diagnosis looks at the first tokens, and has a copy of the float weights wait on the CPU. seen: the float
-    model's outliers, as bench.diagnose takes them.
+    The diagnosis looks at the first tokens, and asks float_weight for one layer's weight at a time. seen: what was
+    found of the float model, as bench.diagnose takes it.
     """
     mode = read_mode(name, "after")
     check(model, mode)
     first = torch.from_numpy(score_NS[: max(1, DIAGNOSED_TOKENS // (score_NS.shape[1] - 1))]).to(model.device)
     done: list[Applied] = []
-    diagnosis = diagnose(model, mode, [first], lambda: done.append(apply(model, mode, calibration)), seen)
+    diagnosis = diagnose(model, mode, [first], lambda: done.append(apply(model, mode, calibration)), float_weight, seen)
     diagnosed = validate({**asdict(diagnosis), "block": mode.hadamard or 0}, Diagnosed, f"mode {name}")
     (applied,) = done
     loss, quantization = proved_loss(model, name, applied, score_NS, batch, float_loss)

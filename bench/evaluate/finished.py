@@ -3,6 +3,7 @@
 At the task's common losses only modes that round to nearest are measured: the others would take longer than the run.
 """
 
+import gc
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from bench.diagnosis import diagnosis_path, write_diagnosis
 from bench.errors import BenchError
 from bench.evaluate.after import difference, failed_mode, measure_modes, proved_loss, scored
 from bench.evaluate.crossings import crossings, name_of
-from bench.evaluate.weights import forget, kept, read_model, restored
+from bench.evaluate.weights import forget, kept, on_disk, read_model, restored
 from bench.machine import machine_facts, make_deterministic
 from bench.mode import read_mode
 from bench.model import weights_digest
@@ -107,8 +108,8 @@ def measure_finished(
             failed = failed_mode(name, error, machine)
             write_quantized(child, record.run_id, digest, name, failed)
             yield name, failed
-    load = partial(_on, device, record, task, weights, path)
-    for name, measured, diagnosed in measure_modes(load, left, calibration, score_NS, batch, machine):
+    checkpoint = on_disk(weights / record.run_id, partial(_on, device, record, task, weights, path))
+    for name, measured, diagnosed in measure_modes(checkpoint, left, calibration, score_NS, batch, machine):
         if diagnosed is not None:
             write_diagnosis(diagnosis_path(path), record.run_id, digest, name, diagnosed)
         write_quantized(child, record.run_id, digest, name, measured)
@@ -132,8 +133,10 @@ def _at_common_loss(
     folder, batch = weights / name_of(record.run_id, loss), task.evaluation.batch_sequences
     model = read_model(folder, task.model.attention).to(device)
     digest, float_loss = weights_digest(model), scored(model, score_NS, batch)
-    modes = {}
+    modes: dict[str, Rounded] = {}
     for name in names:
+        del model  # before the next is there: one resident copy
+        gc.collect()  # modules refer to one another
         model = read_model(folder, task.model.attention).to(device)
         mode = read_mode(name, "after")
         try:

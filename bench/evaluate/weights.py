@@ -1,12 +1,19 @@
 """A record's model: its evaluated weights kept by the run or a replay, read back and held to the record's digest."""
 
+import json
 import os
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
+from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.logging import disable_progress_bar
 
 from bench.errors import BenchError
@@ -35,6 +42,18 @@ def forget(weights: Path, run_id: str) -> None:
     """Remove a run's weights; the config goes first, so that a kill in between leaves none that seem whole."""
     (weights / run_id / "config.json").unlink(missing_ok=True)
     shutil.rmtree(weights / run_id, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A float model that lies elsewhere: taken up whole as often as rounding uses it up, or a layer's weight alone."""
+
+    model: Callable[[], PreTrainedModel]
+    weight: Callable[[str], Tensor]  # by the layer's name, (out, in), on the CPU
+
+
+def on_disk(folder: Path, model: Callable[[], PreTrainedModel]) -> Checkpoint:
+    return Checkpoint(model, partial(read_weight, folder))
 
 
 def restored(record: Record, task: Task, weights: Path, record_path: Path) -> PreTrainedModel:
@@ -79,3 +98,20 @@ def read_model(folder: Path, attention: str) -> PreTrainedModel:
             if isinstance(child, Conv1D):
                 setattr(module, name, linear_of(child))
     return model.eval()
+
+
+def read_weight(folder: Path, layer: str) -> Tensor:
+    """Return the weight of one linear layer inside the blocks, with the bits and the layout that read_model gives it.
+
+    Of the file no more is held than this: it is mapped, and let go of again.
+    """
+    name, home = f"{layer}.weight", folder / SAFE_WEIGHTS_NAME
+    try:
+        if (index := folder / SAFE_WEIGHTS_INDEX_NAME).is_file():
+            home = folder / json.loads(index.read_text())["weight_map"][name]
+        transposed = json.loads((folder / "config.json").read_text())["model_type"] == "gpt2"
+        with safe_open(home, framework="pt") as file:
+            stored: Tensor = file.get_tensor(name)
+            return stored.mT.contiguous() if transposed else stored.clone()
+    except Exception as error:  # whatever a damaged file makes the readers of JSON and safetensors raise
+        raise BenchError(f"{folder}: the weights cannot be read: {error}".splitlines()[0]) from error

@@ -41,8 +41,9 @@ def check(model: PreTrainedModel, mode: Mode) -> None:
 def apply(model: PreTrainedModel, mode: Mode, calibration: Calibration | None) -> Applied:
     """Round the weights of a float model for good and its inputs from now on; the same arguments give the same bits."""
     assert mode.kind == "after" and (calibration is not None or not needs_calibration(mode))
-    model.eval()
+    model.eval().requires_grad_(mode.algorithm == "hawq")
     choice = hawq.choose_bits(model, mode, calibration) if mode.algorithm == "hawq" and calibration else None
+    model.requires_grad_(False)  # of weights that take a gradient autocast keeps bf16 copies: half a model more
     convert(model, mode, choice.bits if choice else None)
     outcomes = gptq.round_model(model, calibration) if mode.algorithm == "gptq" and calibration else {}
     clipped = sum(outcome.clipped for outcome in outcomes.values())

@@ -203,7 +203,11 @@ def test_weights_rounded_for_good_are_compared_with_the_float_ones_handed_over()
     with pytest.raises(BenchError, match="overwritten"):
         propagation(model, BATCHES)
     kept = {name: float_model.get_parameter(f"{name}.weight").detach() for name in expected(float_model)}
-    assert propagation(model, BATCHES, kept) == steps
+    assert propagation(model, BATCHES, kept.__getitem__) == steps
+
+
+def floats_of(model):
+    return lambda name: model.get_submodule(name).weight.detach()
 
 
 def test_a_float_model_has_nothing_to_look_at():
@@ -234,7 +238,8 @@ def test_a_mode_that_is_applied_for_good_gives_what_rounding_in_each_pass_gives(
         for _, layer in quantized(model):
             layer.prepare()
 
-    assert diagnose(model, mode, BATCHES, apply) == passing
+    floats = floats_of(build_model(TINY, CONTEXT, seed=0))
+    assert diagnose(model, mode, BATCHES, apply, floats) == passing
     with pytest.raises(BenchError, match="already"):
         diagnose(model, mode, BATCHES)
 
@@ -242,7 +247,8 @@ def test_a_mode_that_is_applied_for_good_gives_what_rounding_in_each_pass_gives(
 def test_a_mode_that_chooses_weights_is_diagnosed_against_the_float_ones():
     mode, model = read_mode("ptq-w4a4-gptq"), build_model(TINY, CONTEXT, seed=0)
     calibration = Calibration(torch.cat([batch_at(step) for step in range(4)]).numpy())
-    found = diagnose(model, mode, BATCHES, lambda: apply_mode(model, mode, calibration)).propagation
+    floats = floats_of(build_model(TINY, CONTEXT, seed=0))
+    found = diagnose(model, mode, BATCHES, lambda: apply_mode(model, mode, calibration), floats).propagation
     nearest = diagnose(build_model(TINY, CONTEXT, seed=0), read_mode("ptq-w4a4"), BATCHES).propagation
     assert found["module"] == nearest["module"] and found["R"] != nearest["R"]
     assert all(layer.prepared for _, layer in quantized(model)) and all(0 < value < 0.5 for value in found["R"][1:])

@@ -1,11 +1,15 @@
 """Weights kept by the run itself: those its record was evaluated at, whole or not there."""
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from small import ADAMW, make, write_task
 
+from bench.battery.tiny import CONTEXT, TINY
 from bench.errors import BenchError
-from bench.evaluate.weights import forget, keep, kept, restored
-from bench.model import weights_digest
+from bench.evaluate.weights import forget, keep, kept, read_model, read_weight, restored
+from bench.model import build_model, export_model, weights_digest
+from bench.quantize.linear import expected
 from bench.record import read_record
 from bench.task import read_task
 
@@ -53,3 +57,23 @@ def test_what_a_kill_left_is_neither_read_nor_in_the_way(made, tmp_path, monkeyp
     assert not kept(tmp_path, record.run_id) and not list(tmp_path.iterdir())
     with pytest.raises(BenchError, match="the record's weights are not here"):
         restored(record, task, tmp_path, path)
+
+
+@pytest.mark.parametrize("shard", ["50GB", "20KB"])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_one_layers_weight_is_read_as_the_whole_models_is(tmp_path, family, shard):
+    model = build_model(TINY.model_copy(update={"family": family}), CONTEXT, seed=0)
+    export_model(model, tmp_path)
+    if shard == "20KB":
+        state = {name: weight.clone() for name, weight in load_file(tmp_path / "model.safetensors").items()}
+        (tmp_path / "model.safetensors").unlink()
+        model.save_pretrained(tmp_path, state_dict=state, max_shard_size=shard)
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1 or shard == "50GB"
+    whole = read_model(tmp_path, TINY.attention)
+    for name in expected(model):
+        weight, same = read_weight(tmp_path, name), whole.get_submodule(name).weight
+        assert torch.equal(weight, same) and weight.stride() == same.stride()
+    for path in tmp_path.glob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(BenchError, match="the weights cannot be read"):
+        read_weight(tmp_path, name)
