@@ -1,5 +1,6 @@
 """Verbs that carry out the protocol: plan, tune, ladder, evaluate."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -228,6 +229,8 @@ def _planned(
             yardstick = newest_yardstick(reference_of(definition, baselines), task.stem, leaderboard / "plans")
         first = [plan for plan in floats if not plan.adds_rungs]
         chosen = first[-1].modes if first and modes is None else asked
+        if not placebo:
+            _refuse_unfit(definition, chosen)
         kind = _machine_kind(task.stem, definition, entry)
         made = make_plan(task.stem, definition, entry, kind, yardstick, placebo, looked, modes=chosen)
         leaderboard.mkdir(parents=True, exist_ok=True)
@@ -240,8 +243,22 @@ def _planned(
         if plan.adds_rungs:
             lacking = [mode for mode in lacking if read_mode(mode).kind == "after"]
         if lacking and not plan.adds_modes:
+            _refuse_unfit(definition, lacking)
             write_plan(folder, add_modes(plan, lacking, definition.reference))
     return there()
+
+
+def _refuse_unfit(task: Task, modes: Sequence[str]) -> None:
+    """Refuse modes that the task's model, its text or this device does not allow; say what is to be known of others."""
+    if all(name == FLOAT for name in modes):
+        return
+    import torch
+
+    from bench.quantize.fitting import refuse_unfit
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    for line in refuse_unfit(task, [name for name in modes if name != FLOAT], data_folder(), device):
+        err.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _machine_kind(task_name: str, task: Task, entry: Entry) -> str:

@@ -31,11 +31,14 @@ def needs_calibration(mode: Mode) -> bool:
     return mode.algorithm in ("gptq", "hawq")
 
 
-def check(model: PreTrainedModel, mode: Mode) -> None:
-    """Refuse a mode that the width of a layer does not fit, before anything costly is done."""
+def check(model: PreTrainedModel, mode: Mode) -> dict[int, int]:
+    """Refuse a mode that the width of a layer does not fit, before anything costly is done.
+
+    Return the block that rotates the inputs of each width: the largest power of two, up to the mode's, that divides it.
+    """
     least = min(mode.candidate_bits) if mode.candidate_bits else None
-    for name in expected(model):
-        QuantLinear(model.get_submodule(name), mode, name, least)
+    layers = [QuantLinear(model.get_submodule(name), mode, name, least) for name in expected(model)]
+    return {layer.in_features: layer.block for layer in layers}
 
 
 def apply(model: PreTrainedModel, mode: Mode, calibration: Calibration | None) -> Applied:
