@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -116,6 +117,7 @@ class Worker:
 
 def _serve(pipe: Connection, cores: set[int], gpu: str | None) -> None:
     """Do jobs until nobody asks any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # blocked since its start, unless something lets it through
     threading.Thread(target=_die_with_parent, daemon=True).start()
     # By default its lock is a semaphore of the system, which Python complains of when a worker is killed.
     importlib.import_module("tqdm").tqdm.set_lock(threading.RLock())
@@ -141,6 +143,7 @@ def _die_with_parent() -> None:
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
     """Start processes that Ctrl-C passes by: it goes to the whole group, and ending them is the first process's."""
+    resource_tracker.ensure_running()  # the first process would start it, which lets Ctrl-C through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

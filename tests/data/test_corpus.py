@@ -166,7 +166,7 @@ except Exception as error:
 """
     # Nothing listens on port 9 of this machine.
     nowhere = {"BENCH_MIRROR": "", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "NO_PROXY": "*"}
-    out, err = elsewhere(code, **nowhere).communicate(timeout=120)
+    out, err = elsewhere(code, **nowhere).communicate(timeout=600)
     assert out.startswith("BenchError hf://datasets/some/text@abc/0.json.gz: the Hugging Face hub cannot be reached"), (
         err
     )

@@ -28,7 +28,7 @@ def test_four_times_the_documents_take_no_more_memory(corpus, tmp_path, elsewher
         data = corpus(*files, last=documents)
         few = data.select.model_copy(update={"last": 10})
         data = data.model_copy(update={"select": few, "score": few})
-        out, err = elsewhere(PEAK.format(spec=data.model_dump_json(), folder=str(tmp_path))).communicate(timeout=120)
+        out, err = elsewhere(PEAK.format(spec=data.model_dump_json(), folder=str(tmp_path))).communicate(timeout=600)
         assert out, err
         peaks.append(int(out) / 1024)
     assert peaks[1] - peaks[0] < 40, peaks  # MiB

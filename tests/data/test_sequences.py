@@ -87,9 +87,9 @@ def test_in_order_is_the_text_without_its_tail(sequences, tokens):
 
 
 def test_resuming_deep_costs_nothing(sequences):
-    start = time.perf_counter()
+    start = time.process_time()
     deep = sequences.shuffled(0, 10**15, 8)
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
     assert np.array_equal(deep, sequences.shuffled(0, 10**15 - 8, 16)[8:])
 
 

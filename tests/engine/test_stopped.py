@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from small import ROOT, write_task
-from working import until
+from working import HANGS, until
 
 from bench.assemble import Request
 from bench.conduct import Conductor
@@ -47,14 +47,14 @@ def start(folder: Path, *more: str) -> subprocess.Popen:
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
 
 
-def finish(folder: Path) -> tuple[float, float]:
-    """Carry the plan out to its end; return the seconds until its first run was in the ledger, and those after."""
+def finish(folder: Path) -> float:
+    """Carry the plan out to its end; return the seconds until its first run was in the ledger."""
     process, began = start(folder), time.monotonic()
     until(lambda: lines(folder) or process.poll() is not None)
     first = time.monotonic()
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=HANGS)
     assert process.returncode == 0, errors
-    return first - began, time.monotonic() - first
+    return first - began
 
 
 def made(folder: Path) -> tuple[list, dict]:
@@ -95,20 +95,19 @@ def test_killed_at_random_moments_a_plan_ends_as_if_it_had_been_left_alone(kills
     for name in ("alone", "killed"):
         (tmp_path / name).mkdir()
         prepare(tmp_path / name, sobol)
-    starting, working = finish(tmp_path / "alone")
-    chance, folder = random.Random(0), tmp_path / "killed"
-    grown = []
+    starting = finish(tmp_path / "alone")
+    whole, chance, folder = lines(tmp_path / "alone"), random.Random(0), tmp_path / "killed"
     for number in range(kills):
-        moment = chance.random() * starting if number % 3 == 0 else starting + chance.random() * working / kills / 2
-        process = start(folder)
-        try:
-            process.wait(moment)
-            raise AssertionError("the plan came to its end before it could be killed")
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            grown.append(lines(folder))
-    assert len(set(grown)) > 1, "some of the kills came after runs had been made"
+        process, before = start(folder), lines(folder)
+        if number % 3 == 0:  # while it starts; else after a trial or two, in the middle of another
+            time.sleep(chance.random() * starting)
+        else:
+            enough = before + chance.randint(1, 2)
+            until(lambda enough=enough: lines(folder) >= enough)
+            time.sleep(chance.random() * 0.2)  # a trial or two of ten
+        assert process.poll() is None and lines(folder) < whole
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
     finish(folder)
     assert made(folder) == made(tmp_path / "alone")
     assert len(made(folder)[0]) >= sobol + 3 and len(made(folder)[1]) == 4
@@ -124,9 +123,9 @@ def test_ctrl_c_or_a_lost_parent_ends_the_workers_at_once_and_nothing_is_left_to
             os.killpg(process.pid, how)  # as a terminal does
         else:
             os.kill(process.pid, how)  # the workers are left to find out
-        _, errors = process.communicate(timeout=30)
-        assert time.monotonic() - began < 20  # a loaded machine; alone it takes under one
-        until(lambda leader=process.pid: not group(leader), seconds=20)
+        _, errors = process.communicate(timeout=HANGS)
+        assert time.monotonic() - began < 60  # a loaded machine; alone it takes under one
+        until(lambda leader=process.pid: not group(leader), seconds=60)
         assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGTERM)
         assert "Traceback" not in errors and "leaked" not in errors, errors
         assert ("stopped: the same command goes on from here" in errors) == (how == signal.SIGINT)
@@ -137,7 +136,7 @@ def test_in_pieces_of_a_time_limit_a_plan_goes_on_and_each_leaves_an_archive(tmp
     sizes = []
     for minutes in ("0.2", "10"):
         process = start(tmp_path, "--minutes", minutes, "--archive", "taken.tar.gz")
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=HANGS)
         with tarfile.open(tmp_path / "taken.tar.gz") as tar:
             names = tar.getnames()
         sizes.append(len(names))
@@ -163,7 +162,7 @@ def test_a_second_engine_on_a_plan_and_another_kind_of_machine_are_refused_and_c
     other.mkdir()
     prepare(other, 4, kind="f" * 64)
     process = start(other)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=HANGS)
     assert process.returncode == 2
     what = next(line for line in errors.splitlines() if line.startswith("error: "))
     assert "is of machine kind" in what and "the plan is for ffffffffffff" in what and "environment lock" in what

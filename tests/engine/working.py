@@ -19,6 +19,7 @@ from bench.setting import Watch, settle
 from bench.task import read_task
 
 PLAN = "0" * 64
+HANGS = 600.0  # seconds after which something hangs, however busy the machine is
 
 
 def job_in(folder: Path, task: Path, seed: int = 0, kind: str | None = None) -> Job:
@@ -96,7 +97,7 @@ def bits(paths: list[Path]) -> list[tuple]:
     return [(record.run_id, record.chains, record.weights, record.score_loss) for record in records]
 
 
-def until(holds: Callable[[], object], seconds: float = 120.0) -> None:
+def until(holds: Callable[[], object], seconds: float = HANGS) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + seconds
     while not holds():
