@@ -1,6 +1,7 @@
 """Child records: what is measured on a run's weights after it, in a file beside its record. Facts only, as there."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -13,6 +14,7 @@ from bench.spec import Spec, parse_json, read_text, validate
 
 SCHEMA = 1
 MODE_BYTES = 4096  # the most that one mode's part may take
+RESTORE = "restore it from version control, or remove it and measure again"
 DOWNSTREAM, QUANTIZED = "downstream.json", "quantized.json"  # what follows the parent's run_id in the files' names
 
 
@@ -177,6 +179,15 @@ class Quantized(Child):
 Some = TypeVar("Some", bound=Child)
 
 
+def check_writable(record: Path) -> None:
+    """Refuse to measure what could not be kept."""
+    if not os.access(record.parent, os.W_OK):
+        raise BenchError(
+            f"{record.parent}: may not be written, and what is measured lies beside its record",
+            "copy the record and its log into a folder that may be",
+        )
+
+
 def downstream_path(record: Path) -> Path:
     return record.with_suffix(f".{DOWNSTREAM}")
 
@@ -274,14 +285,17 @@ def read_quantized(path: Path) -> Quantized:
 
 def check_child(path: Path, text: str, kind: str, model: type[Some]) -> Some:
     """Return a child record whose digest was checked, and its parent's name; one edited by hand is refused."""
-    table = parse_json(text, str(path))
+    try:
+        table = parse_json(text, str(path))
+    except BenchError as error:
+        raise BenchError(error.what, RESTORE) from None
     if isinstance(table, dict) and table.get("schema") != SCHEMA:
         raise BenchError(f"{path}: schema {table.get('schema')!r} is not one this version reads ({SCHEMA})")
     found = validate(table, model, str(path))
     if seal(table)["digest"] != found.digest:
         raise BenchError(
             f"{path}: it was changed after it was written (its digest does not fit)",
-            "restore it from version control, or measure again",
+            RESTORE,
         )
     if path.name != f"{found.run_id}.{kind}":
         raise BenchError(f"{path}: its name is not its parent's run_id followed by .{kind}")

@@ -58,7 +58,10 @@ def read_diagnosis(path: Path) -> Diagnosis:
             f"{path}: the diagnosis of a measured checkpoint is missing", "bench quantize --again"
         ) from None
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise BenchError(f"{path}: the file is damaged: {error}") from None
+        raise BenchError(
+            f"{path}: the file is damaged: {error}",
+            "restore it from version control, or remove it: bench quantize --again",
+        ) from None
     return check_child(path, text, DIAGNOSIS, Diagnosis)
 
 

@@ -123,6 +123,19 @@ def read_mode(name: str, kind: Literal["training", "after"] | None = None) -> Mo
     return mode
 
 
+def check_mode(name: str, trained: str) -> Mode:
+    """Return the mode that a run's model is to be evaluated in; one that does not fit how it was trained is refused."""
+    mode = read_mode(name)
+    if mode.quantizes and mode.kind == "training" and name != trained:
+        raise BenchError(
+            f"mode {name} is one of training, and this record was trained in {trained}",
+            f"make a record in it: bench run ... --mode {name}",
+        )
+    if mode.kind == "after" and read_mode(trained).quantizes:
+        raise BenchError(f"mode {name} acts on runs in float, and this record was trained in {trained}")
+    return mode
+
+
 FLOAT = "bf16"  # the mode that degradations are measured against
 SETS = ("standard", "all", "after", "none")  # of modes, as a plan is told them
 

@@ -11,6 +11,7 @@ import typer
 
 from bench.cli.app import Format, app, err, example
 from bench.errors import BenchError, did_you_mean
+from bench.mode import check_mode
 from bench.places import RUNS, data_folder
 from bench.task import read_task, rung_name
 
@@ -37,6 +38,7 @@ def downstream(
     from bench.record import read_record
 
     found = read_record(record)
+    check_mode(mode or found.inputs.mode, found.inputs.mode)
     definition = read_task(tasks / f"{found.task}.toml")
     unknown = next((name for name in only or () if name not in NAMES), None)
     if unknown is not None:
@@ -45,7 +47,7 @@ def downstream(
         raise BenchError("this verb needs lm-eval, which is not installed", "pip install 'isoloss[downstream]'")
     os.environ.setdefault("TQDM_DISABLE", "1")  # before its first import: lm-eval's bars, many a task, beside ours
 
-    from bench.children import downstream_path, put_alike, read_downstream, write_downstream
+    from bench.children import check_writable, downstream_path, put_alike, read_downstream, write_downstream
     from bench.display import watch_questions
     from bench.evaluate.downstream import Wanted, measure
     from bench.evaluate.questions import available
@@ -56,8 +58,10 @@ def downstream(
         err.print(line, markup=False, highlight=False, soft_wrap=True)
 
     harness_tokenizer(definition.data)  # refuses a task without English before anything is made
-    names, missing = available(list(only or NAMES))
-    if missing and only:
+    if limit is None:
+        check_writable(record)
+    names, missing = available(list(dict.fromkeys(only or NAMES)))
+    if missing and (only or not names):
         raise missing[0]
     for error in missing:
         say(f"left out: {error.what}")

@@ -37,16 +37,17 @@ def quantize(
     from bench.record import read_record
 
     after = [name for name in mode_names() if read_mode(name).kind == "after"]
-    wanted = [name for name in modes or after if read_mode(name, "after")]
+    wanted = [name for name in dict.fromkeys(modes or after) if read_mode(name, "after")]
     found = read_record(record)
     definition = read_task(tasks / f"{found.task}.toml")
     if read_mode(found.inputs.mode).quantizes or found.outcome != "finished":
         how = found.outcome if found.outcome != "finished" else f"trained in {found.inputs.mode}"
         raise BenchError(f"{record}: these modes act on finished runs in float, and this one {how}")
 
-    from bench.children import AfterTraining, quantized_path, read_quantized
+    from bench.children import AfterTraining, check_writable, quantized_path, read_quantized
     from bench.evaluate.finished import measure_finished, missing_weights, uncrossed
 
+    check_writable(record)
     if replay and missing_weights(record, definition, wanted, weights, again):
         from bench.cli.runs import make_again
 

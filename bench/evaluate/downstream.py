@@ -25,7 +25,7 @@ from bench.evaluate.loss import evaluate as losses
 from bench.evaluate.questions import Asked, load, manager_of
 from bench.evaluate.tokenizer import harness_tokenizer
 from bench.machine import machine_facts, make_deterministic
-from bench.mode import read_mode
+from bench.mode import check_mode, read_mode
 from bench.model import sequence_losses
 from bench.quantize.after import apply, needs_calibration
 from bench.quantize.calibration import Calibration, calibration_of
@@ -90,16 +90,9 @@ def measure(record: Record, task: Task, model: PreTrainedModel, mode: str, data:
 
 def put_in_mode(model: PreTrainedModel, record: Record, name: str, calibrated: Callable[[], Calibration]) -> list[str]:
     """Make the model compute as the mode says, and return the names of the layers that round: none if it is float."""
-    mode, own = read_mode(name), record.inputs.mode
+    mode = check_mode(name, record.inputs.mode)
     if not mode.quantizes:
         return []
-    if mode.kind == "training" and name != own:
-        raise BenchError(
-            f"mode {name} is one of training, and this record was trained in {own}",
-            f"make a record in it: bench run ... --mode {name}",
-        )
-    if mode.kind == "after" and read_mode(own).quantizes:
-        raise BenchError(f"mode {name} acts on runs in float, and this record was trained in {own}")
     wanted = expected(model)
     if mode.kind == "after":
         apply(model, mode, calibrated() if needs_calibration(mode) else None)

@@ -72,13 +72,17 @@ def restored(record: Record, task: Task, weights: Path, record_path: Path) -> Pr
             f"{folder}: the record's weights are not here",
             f"make them again: bench replay {record_path} --keep-weights {weights}",
         )
-    model = read_model(folder, task.model.attention)
+    again = f"make them again over these: bench replay {record_path} --keep-weights {weights}"
+    try:
+        model = read_model(folder, task.model.attention)
+    except BenchError as error:
+        raise BenchError(error.what, again) from error
     digest = weights_digest(model)
     if digest != record.weights.evaluated:
         raise BenchError(
             f"{folder}: these weights are not the record's (digest {digest[:12]}, recorded "
             f"{record.weights.evaluated[:12]})",
-            f"remove them and make them again: bench replay {record_path} --keep-weights {weights}",
+            again,
         )
     return model
 

@@ -82,8 +82,8 @@ class _Side:
 
 
 def most_levels(rows: Tensor) -> int:
-    """Return the distinct values of the row that has most."""
-    return int((rows.sort(dim=-1).values.diff(dim=-1) != 0).sum(dim=-1).max()) + 1
+    """Return the distinct values of the row that has most; those that are no numbers count as one."""
+    return int((rows.sort(dim=-1).values.diff(dim=-1) > 0).sum(dim=-1).max()) + 1
 
 
 @torch.no_grad()
