@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-
-import vl_convert
+from typing import Any
 
 from bench.children import quantized_path, read_quantized
 from bench.entry import find_entries
@@ -14,7 +14,7 @@ from bench.ledger import Study, read_studies
 from bench.pages import charts, tasks, views
 from bench.pages.boards import ROWS, files, sheet
 from bench.pages.data import data_files
-from bench.pages.drawing import BUNDLE, Drawn, bundle, bundle_head, unchecked
+from bench.pages.drawing import BUNDLE, Drawn, bundle, bundle_head, picture, unchecked
 from bench.pages.feed import feed, sitemap
 from bench.pages.others import FUNCTIONS as OTHERS
 from bench.pages.others import other_pages
@@ -52,9 +52,8 @@ def pages(material: Material, sources: Sources, address: str = "") -> dict[str, 
     seen = {record.task for record in material.records}
     by_task = {name: [boards[id(board)] for board in material.boards if board.task == name]
                for name in sorted(material.tasks, key=lambda name: (name not in seen, name))}  # fmt: skip
-    sheets = [sheet(view, material) for views_of_task in by_task.values() for view in views_of_task]
     wanted = [
-        Page("index.html", "index.html", {"sheets": sheets, "bound": ROWS}),
+        Page("index.html", "index.html", make_facts=partial(_front, by_task, material), beside=_board_files),
         Page("tasks/index.html", "tasks.html", {"by_task": by_task}),
         Page("entries/index.html", "entries.html"),
     ]
@@ -65,8 +64,18 @@ def pages(material: Material, sources: Sources, address: str = "") -> dict[str, 
     if address:
         wanted.append(sitemap([page.path for page in wanted if page.path.endswith(".html")]))
     found = {f"static/{name}": text for name, text in sources.static.items()}
-    found |= {one.file: one.script() for one in sheets} | data_files(sheets)
     return found | render(wanted, material, sources, FUNCTIONS | OTHERS, address)
+
+
+def _front(by_task: Mapping[str, Sequence[BoardView]], material: Material) -> dict[str, Any]:
+    """Return what the first page shows: every board with all its cells."""
+    return {"sheets": [sheet(view, material) for views in by_task.values() for view in views], "bound": ROWS}
+
+
+def _board_files(front: Mapping[str, Any]) -> dict[str, str]:
+    """Return the boards as the first page's script and as machines read them."""
+    sheets = front["sheets"]
+    return {one.file: one.script() for one in sheets} | data_files(sheets)
 
 
 def _ladder(view: BoardView, rows: list[Row]) -> Drawn:
@@ -95,7 +104,7 @@ def _check_names(material: Material) -> None:
 
 def drawn_files(sources: Sources) -> dict[str, bytes]:
     """Return the pictures that are made of static files: the card that a link to the site is shown with."""
-    return {CARD: vl_convert.svg_to_png(sources.static["card.svg"])}
+    return {CARD: picture(sources.static["card.svg"])}
 
 
 def write_site(site: Mapping[str, str | bytes], folder: Path) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 
 from bench.pages import words
-from bench.pages.drawing import INK, Drawn, draw, rounded
+from bench.pages.drawing import INK, Drawn, chart_of, draw, rounded
 from bench.pages.words import speedup, times
 from bench.score.board import Board, Row, Rung
 from bench.task import rung_name
@@ -91,10 +91,6 @@ def _budget_axis(reference: Row) -> alt.Axis:
     )
 
 
-def _data(points: list[dict[str, Any]]) -> alt.Data:
-    return alt.Data(values=points)
-
-
 def _reference_layers(board: Board) -> list[alt.Chart]:
     measured = [rung for rung in board.reference.rungs if rung.losses]
     means = _means(board.reference, measured)
@@ -107,9 +103,9 @@ def _reference_layers(board: Board) -> list[alt.Chart]:
             {"tokens": t, "loss": loss} for t, loss in zip(tokens, board.curve.loss_at(tokens).tolist(), strict=True)
         ]
     return [
-        alt.Chart(_data(curve)).mark_line(color=INK, strokeWidth=2),
-        alt.Chart(_data(seeds)).mark_tick(color=INK, orient="horizontal", size=12, thickness=1, opacity=0.6),
-        alt.Chart(_data(means)).mark_point(color=INK, shape="circle", filled=True, size=60, opacity=1).encode(TIP),
+        chart_of(curve).mark_line(color=INK, strokeWidth=2),
+        chart_of(seeds).mark_tick(color=INK, orient="horizontal", size=12, thickness=1, opacity=0.6),
+        chart_of(means).mark_point(color=INK, shape="circle", filled=True, size=60, opacity=1).encode(TIP),
     ]
 
 
@@ -125,23 +121,23 @@ def _row_layers(row: Row, line: EqualLoss | None, colour: str, shape: str, high:
     drawn = [rung for rung in row.rungs if rung.mean is not None and rung.mean <= high]
     means = _means(row, drawn)
     layers = [
-        alt.Chart(_data(means)).mark_line(color=colour, strokeWidth=1.5, strokeDash=[2, 3]),
-        alt.Chart(_data(means)).mark_point(color=colour, shape=shape, filled=True, size=80, opacity=1).encode(TIP),
+        chart_of(means).mark_line(color=colour, strokeWidth=1.5, strokeDash=[2, 3]),
+        chart_of(means).mark_point(color=colour, shape=shape, filled=True, size=80, opacity=1).encode(TIP),
     ]
     if line is not None and line.loss <= high:
         say = f"{row.entry} ends at {line.loss:.4f} nats: {line.reference:,.0f} ÷ {line.charged:,.0f} tokens = "
         say += times(line.reference / line.charged) if line.measured else line.label.removeprefix(f"{row.entry} ")
         ends = [{"tokens": tokens, "loss": line.loss, "say": say} for tokens in (line.charged, line.reference)]
         dash = [1, 0] if line.measured else [6, 4]
-        layers.append(alt.Chart(_data(ends)).mark_line(color=colour, strokeWidth=2.5, strokeDash=dash).encode(TIP))
-        layers.append(alt.Chart(_data(ends)).mark_line(color=colour, strokeWidth=14, opacity=0.001).encode(TIP))
+        layers.append(chart_of(ends).mark_line(color=colour, strokeWidth=2.5, strokeDash=dash).encode(TIP))
+        layers.append(chart_of(ends).mark_line(color=colour, strokeWidth=14, opacity=0.001).encode(TIP))
     return layers
 
 
 def arrows(edges: Sequence[dict[str, Any]], paths: Mapping[str, str] = ARROWS, **encoded: Any) -> list[alt.Chart]:
     """Return a layer for each "side" at which intervals are open, with an arrow at every edge that is given."""
     return [
-        alt.Chart(_data([edge for edge in edges if edge["side"] == side]))
+        chart_of([edge for edge in edges if edge["side"] == side])
         .mark_point(shape=path, strokeWidth=1.5, size=90).encode(**encoded)
         for side, path in paths.items() if any(edge["side"] == side for edge in edges)
     ]  # fmt: skip
@@ -165,8 +161,8 @@ def _label_layers(
         lowest = max(loss or 0.0, lowest)
         labels.append({"tokens": tokens, "loss": lowest, "text": text})
         lowest += LABEL_GAP * per_pixel
-    text = alt.Chart(_data(labels)).mark_text(color=INK, clip=False, align="left", dx=8, dy=-7, fontSize=12)
-    return [text.encode(text="text:N")]
+    text = chart_of(labels).mark_text(color=INK, clip=False, align="left", dx=8, dy=-7, fontSize=12)
+    return [text.encode(text=alt.Text("text:N"))]
 
 
 def _last_drawn(row: Row, high: float) -> Rung:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup
@@ -89,13 +90,21 @@ class CompareView:
 
 def compare_pages(material: Material, boards: Sequence[BoardView]) -> list[Page]:
     """Return one page for every board that has two entries; the first board's is the section's own."""
-    views: list[CompareView] = []
-    for board in boards:
-        if sum(any(rung.losses for rung in row.rungs) for row in board.board.rows) > 1:
-            path = f"compare/{board.board.task}-{board.anchor}.html" if views else "compare.html"
-            views.append(compare_view(board, material, path))
-    others = [(view.name, view.path) for view in views]
-    return [Page(view.path, "compare.html", {"view": view, "others": others}) for view in views]
+    shown = [view for view in boards if sum(any(rung.losses for rung in row.rungs) for row in view.board.rows) > 1]
+    paths = ["compare.html", *(f"compare/{view.board.task}-{view.anchor}.html" for view in shown[1:])]
+    others = [(_name(view.board), path) for view, path in zip(shown, paths, strict=False)]
+    return [
+        Page(path, "compare.html", make_facts=partial(_facts, view, material, path, others))
+        for view, (_, path) in zip(shown, others, strict=True)
+    ]
+
+
+def _facts(view: BoardView, material: Material, path: str, others: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    return {"view": compare_view(view, material, path), "others": others}
+
+
+def _name(board: Board) -> str:
+    return f"{board.task}, mode {board.mode}, track {board.track}"
 
 
 def compare_view(view: BoardView, material: Material, path: str) -> CompareView:
@@ -106,7 +115,7 @@ def compare_view(view: BoardView, material: Material, path: str) -> CompareView:
     places = {row.entry: place for place, row in enumerate(rows)}
     return CompareView(
         board=board,
-        name=f"{board.task}, mode {board.mode}, track {board.track}",
+        name=_name(board),
         path=path,
         budgets=tuple(rung_name(budget) for budget in budgets),
         quantities=QUANTITIES,

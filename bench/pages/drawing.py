@@ -5,17 +5,18 @@ what a script draws once a reader points at it: tooltips, zoom, legend. Nothing 
 """
 
 import json
+import os
 import re
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar
 
 import altair as alt
 import vl_convert
 from markupsafe import Markup, escape
-
-from bench.pages.spread import in_a_share
 
 BUNDLE = "static/vega.js"  # where a site keeps the script that draws; written by the build, about 0.9 MB
 INK = "#010203"  # becomes the colour of the page's text
@@ -37,6 +38,8 @@ ZOOM = {  # wheel with Shift, so that a page scrolls under the pointer; drag mov
 }
 DIGITS = 9  # of a drawn number; more than any pixel shows
 
+_begun: int | None = None  # the process in which Vega was first used
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -47,6 +50,25 @@ class Drawn:
 
     def __html__(self) -> str:
         return self.svg
+
+
+class Points:
+    """What a chart draws, as altair hands it on untouched; a list of points it copies at every turn."""
+
+    _schema: ClassVar[dict[str, str]] = {"type": "array"}
+
+    def __init__(self, points: Sequence[Mapping[str, Any]]) -> None:
+        self.points = points
+
+    def __repr__(self) -> str:
+        return repr(self.points)  # altair names a view by the digest of what its chart is written as
+
+    def to_dict(self, *_: Any, **__: Any) -> Sequence[Mapping[str, Any]]:
+        return self.points
+
+
+def chart_of(points: Sequence[Mapping[str, Any]]) -> alt.Chart:
+    return alt.Chart(alt.Data(values=Points(points)))
 
 
 def unchecked() -> AbstractContextManager[None]:
@@ -90,8 +112,7 @@ def inline_json(value: Any) -> Markup:
 
 
 def _svg(spec: dict[str, Any], title: str, description: str, number: str) -> Markup:
-    assert not in_a_share(), "Vega waits for ever in a forked process"
-    drawn: str = vl_convert.vegalite_to_svg(spec)
+    drawn: str = _vega().vegalite_to_svg(spec)
     body = re.sub(r"<[^>]*>", _tidy, drawn.partition(">")[2])
     box = re.search(r'viewBox="([^"]*)"', drawn)
     assert box is not None
@@ -117,9 +138,27 @@ def _tidy(tag: re.Match[str]) -> str:
     return text.replace(INK, "currentColor")
 
 
+def vega_begun() -> bool:
+    """Return whether Vega was used in this process, or in one that it was forked from: its threads do not live on."""
+    return _begun is not None
+
+
+def _vega() -> ModuleType:
+    global _begun
+    _begun = _begun or os.getpid()
+    assert _begun == os.getpid(), "Vega waits for ever in a process that was forked from one where it began"
+    return vl_convert
+
+
+def picture(svg: str) -> bytes:
+    """Return a drawing as PNG."""
+    drawn: bytes = _vega().svg_to_png(svg)
+    return drawn
+
+
 def bundle() -> str:
     """Return the script that draws specifications, as vl-convert carries it: Vega and Vega-Lite (BSD-3-Clause)."""
-    body: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    body: str = _vega().javascript_bundle("window.vegaEmbed = vegaEmbed;")
     return f"{bundle_head()}\n(() => {{{body}}})();\n"
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from markupsafe import Markup
 
@@ -57,9 +59,14 @@ def entry_pages(material: Material, boards: Sequence[BoardView]) -> list[Page]:
     """Return one page for every entry that is in the clone or has left a record."""
     runs = runs_by_entry(material)
     return [
-        Page(f"entries/{name}.html", "entry.html", {"view": entry_view(name, material, boards, runs.get(name, []))})
+        Page(f"entries/{name}.html", "entry.html",
+             make_facts=partial(_facts, name, material, boards, runs.get(name, [])))
         for name in material.entry_names
-    ]
+    ]  # fmt: skip
+
+
+def _facts(name: str, material: Material, boards: Sequence[BoardView], runs: Sequence[Record]) -> dict[str, Any]:
+    return {"view": entry_view(name, material, boards, runs)}
 
 
 def entry_view(name: str, material: Material, boards: Sequence[BoardView], runs: Sequence[Record]) -> EntryView:

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import altair as alt
 
 from bench.pages.charts import arrows
-from bench.pages.drawing import INK, Drawn, draw
+from bench.pages.drawing import INK, Drawn, chart_of, draw
 from bench.pages.marks import closed_ends, drawn_ends, open_ends
 from bench.pages.shell import Page
 from bench.pages.views import BoardView, Line, Material
@@ -48,8 +50,11 @@ class ParetoView:
 
 
 def pareto_pages(material: Material, boards: Sequence[BoardView]) -> list[Page]:
-    views = [view for view in (pareto_view(board) for board in boards) if view.lines]
-    return [Page("pareto.html", "pareto.html", {"views": views})] if material.boards else []
+    return [Page("pareto.html", "pareto.html", make_facts=partial(_facts, boards))] if material.boards else []
+
+
+def _facts(boards: Sequence[BoardView]) -> dict[str, Any]:
+    return {"views": [view for view in map(pareto_view, boards) if view.lines]}
 
 
 def pareto_view(view: BoardView) -> ParetoView:
@@ -96,21 +101,22 @@ def pareto_chart(view: BoardView, lines: Sequence[ParetoLine]) -> Drawn:
                *(alt.Tooltip(f"{name}:Q", format=".2f") for name in ("step", "memory"))]  # fmt: skip
     ends = max(across[0], up[0]), min(across[1], up[1])
     diagonal = [{"step": end, "speedup": end} for end in ends]
-    base = alt.Chart(alt.Data(values=points))
-    colour = alt.condition(f"datum.front == '{FRONTS[True]}'", alt.value(FRONT), alt.value(BEHIND))
+    base = chart_of(points)
+    shade = alt.condition(f"datum.front == '{FRONTS[True]}'", alt.value(FRONT), alt.value(BEHIND))
+    colour = alt.ColorValue(**shade)
     layers = [
-        alt.Chart(alt.Data(values=diagonal)).mark_line(color=INK, strokeDash=[4, 4], opacity=0.6, clip=True).encode(
+        chart_of(diagonal).mark_line(color=INK, strokeDash=[4, 4], opacity=0.6, clip=True).encode(
             x=x, y=y),
         base.mark_rule(strokeWidth=1.5, opacity=0.6, clip=True).encode(
-            x=x, y=low, y2="high:Q", color=colour),
+            x=x, y=low, y2=alt.Y2("high:Q"), color=colour),
         base.mark_point(filled=False, strokeWidth=2, fill="transparent", opacity=1).encode(
-            x=x, y=y, stroke=colour, tooltip=tooltip,
+            x=x, y=y, stroke=alt.StrokeValue(**shade), tooltip=tooltip,
             size=alt.Size("memory:Q", title="peak memory over the reference’s", scale=alt.Scale(range=[60, 260]),
                           legend=alt.Legend(orient="bottom", values=_memories(lines), titleLimit=400,
                                             symbolFillColor="transparent"))),
         *arrows(edges, x=x, y=y, color=colour),
-        alt.Chart(alt.Data(values=_names(lines, across, up))).mark_text(align="left", dx=11, color=INK, fontSize=12)
-        .encode(x=x, y=y, text="name:N"),
+        chart_of(_names(lines, across, up)).mark_text(align="left", dx=11, color=INK, fontSize=12)
+        .encode(x=x, y=y, text=alt.Text("name:N")),
     ]  # fmt: skip
     chart = alt.layer(*layers).properties(width=WIDTH, height=HEIGHT)
     front = [one.line.row.entry for one in lines if one.on_front]

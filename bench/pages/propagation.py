@@ -47,7 +47,6 @@ def error_views(material: Material, runs: Sequence[Record]) -> list[ErrorView]:
 
     runs are an entry's. Modes that were measured by other code than there is now are left out.
     """
-    current = {name: read_mode(name).digest for name in mode_names()}
     chosen: dict[str, Record] = {}
     for run in sorted(runs, key=lambda run: (run.inputs.track != "tuned", run.inputs.track, run.inputs.seed)):
         task, path = material.tasks.get(run.task), material.paths.get(run.run_id)
@@ -57,6 +56,7 @@ def error_views(material: Material, runs: Sequence[Record]) -> list[ErrorView]:
             and diagnosis_path(path).exists()
         ):  # fmt: skip
             chosen.setdefault(run.task, run)
+    current = {name: read_mode(name).digest for name in mode_names()} if chosen else {}
     found = []
     for task_name, run in sorted(chosen.items()):
         child = material.quantized[run.run_id]

@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import altair as alt
 
 from bench.errors import BenchError
-from bench.index import IndexRow
 from bench.mode import FLOAT
 from bench.pages.charts import COLOURS, SHAPES
 from bench.pages.compare import signed
-from bench.pages.drawing import INK, Drawn, draw
+from bench.pages.drawing import INK, Drawn, chart_of, draw
 from bench.pages.shell import Page
 from bench.pages.views import Material
 from bench.score.degradation import Estimate
@@ -19,7 +19,7 @@ from bench.score.evidence import controls_of, looks_of, placebos_of
 from bench.score.measured import Link, Measures
 from bench.score.modes import Lost, ModeRow, ModeTable, mode_table
 from bench.score.worth import worths
-from bench.task import Task, rung_name
+from bench.task import rung_name
 
 LESS, MORE = "#0072b2", "#d55e00"  # the mode costs the entry less, or more, than the reference
 WIDTH, ROW = 90, 26  # pixels of a cell, at least
@@ -59,20 +59,22 @@ class QuantizationView:
 
 def quantization_pages(material: Material) -> list[Page]:
     """Return the page where a mode other than float was measured."""
-    found = [view for task in material.tasks for track in ("tuned", "transfer", "declared")
-             if (view := quantization_view(task, track, material)) is not None]  # fmt: skip
+    tried = [(task, track) for task in material.tasks for track in ("tuned", "transfer", "declared")
+             if _tried(task, track, material)]  # fmt: skip
+    return [Page("quantization.html", "quantization.html", make_facts=partial(_facts, tried, material))] * bool(tried)
+
+
+def _facts(tried: Sequence[tuple[str, str]], material: Material) -> dict[str, Any]:
+    found = [quantization_view(task, track, material) for task, track in tried]
     views = [view for view in found if isinstance(view, QuantizationView)]
-    shown = {"views": views, "gaps": [gap for gap in found if isinstance(gap, Gap)],
-             "worth": worths((material.tasks[view.task], view.table) for view in views)}  # fmt: skip
-    return [Page("quantization.html", "quantization.html", shown)] if found else []
+    return {"views": views, "gaps": [gap for gap in found if isinstance(gap, Gap)],
+            "worth": worths((material.tasks[view.task], view.table) for view in views)}  # fmt: skip
 
 
-def quantization_view(task: str, track: str, material: Material) -> QuantizationView | Gap | None:
-    """Return a task's entries in all modes at the lowest ranked rung; None where no mode was measured on the track."""
+def quantization_view(task: str, track: str, material: Material) -> QuantizationView | Gap:
+    """Return a task's entries in all modes at the lowest ranked rung, or why there is nothing to show."""
     definition, studies = material.tasks[task], material.studies.get(task, []) if track != "declared" else []
     rows = material.rows.get(task, [])
-    if not _tried(rows, definition, track, material):
-        return None
     try:
         table = mode_table(
             rows, material.quantized, definition, track, controls=controls_of(studies),
@@ -92,7 +94,7 @@ def quantization_view(task: str, track: str, material: Material) -> Quantization
     if not beyond:
         told = [f"{one.entry} in {one.mode}: no seed came through ({one.why})" for one in lost]
         why = f"no entry stands beside {table.reference} in any mode at {rung_name(rung)} yet"
-        return Gap(task, track, (why, *told, *table.notes)) if others or lost else None
+        return Gap(task, track, (why, *told, *table.notes))
     best = {entry: row.cell.float_loss for (entry, _), row in others.items()}
     entries = sorted(best, key=lambda entry: (best[entry], entry))
     modes = [mode for mode in table.rows if any(other == mode for _, other in others)]
@@ -115,11 +117,12 @@ def quantization_view(task: str, track: str, material: Material) -> Quantization
     )
 
 
-def _tried(rows: Sequence[IndexRow], task: Task, track: str, material: Material) -> bool:
+def _tried(name: str, track: str, material: Material) -> bool:
     """Return whether a run of an entry on the track trained in a mode that rounds, or was measured in one."""
+    task = material.tasks[name]
     return any(
         row.mode != FLOAT or row.run_id in material.quantized
-        for row in rows
+        for row in material.rows.get(name, [])
         if row.task_digest == task.digest and row.track == track and row.entry != task.reference
     )
 
@@ -149,14 +152,14 @@ def heat_map(
     x = alt.X("mode:N", title=None, sort=list(modes), axis=alt.Axis(orient="top", labelAngle=0, labelLimit=WIDTH))
     y = alt.Y("entry:N", title=None, sort=list(entries))
     tooltip = [alt.Tooltip(f"{name}:N") for name in ("entry", "mode", "nats", "interval")]
-    base = alt.Chart(alt.Data(values=points)).encode(x=x, y=y)
+    base = chart_of(points).encode(x=x, y=y)
     layers = [
         base.mark_rect().encode(
             color=alt.Color("sign:N", scale=None), tooltip=tooltip,
             opacity=alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.03, 0.75]), legend=None)),
         base.mark_rect(filled=False, stroke=INK, strokeWidth=1.2).encode(
             strokeOpacity=alt.StrokeOpacity("told:Q", scale=None, legend=None)),
-        base.mark_text(color=INK, fontSize=12).encode(text="nats:N"),
+        base.mark_text(color=INK, fontSize=12).encode(text=alt.Text("nats:N")),
     ]  # fmt: skip
     chart = alt.layer(*layers).properties(width=max(WIDTH * len(modes), WHOLE), height=ROW * len(entries))
     told = sum(cell.sure for cell in cells.values())
@@ -182,7 +185,7 @@ def outlier_chart(task: str, track: str, measured: Sequence[Measures]) -> Drawn 
     y = alt.Y("degradation:Q", title="degradation (nats)", scale=alt.Scale(type="symlog", constant=0.01))
     tooltip = [alt.Tooltip("entry:N"), alt.Tooltip("mode:N"),
                *(alt.Tooltip(f"{name}:Q", format=".4f") for name in ("outlier", "degradation"))]  # fmt: skip
-    chart = alt.Chart(alt.Data(values=points)).mark_point(size=60, opacity=0.9, strokeWidth=1.8)
+    chart = chart_of(points).mark_point(size=60, opacity=0.9, strokeWidth=1.8)
     chart = chart.encode(x=x, y=y, color=hue, shape=shape, tooltip=tooltip).properties(width=520, height=300)
     said = f"{len(points)} marks: every entry in each of {len(modes)} modes."
     return draw(chart, f"Degradation over outliers of the weights on {task}, track {track}", said,

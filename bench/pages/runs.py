@@ -61,7 +61,7 @@ class Rounded:
 
 def run_pages(material: Material) -> Iterator[Page]:
     for record in material.records:
-        yield Page(f"runs/{record.run_id}.html", "run.html", make_facts=partial(_facts, record, material))
+        yield Page(f"runs/{record.run_id}.html", "run.html", make_facts=partial(_facts, record, material), quick=True)
 
 
 def _facts(record: Record, material: Material) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import altair as alt
 
 from bench.pages.charts import COLOURS, SHAPES, arrows
-from bench.pages.drawing import INK, Drawn, draw
+from bench.pages.drawing import INK, Drawn, chart_of, draw
 from bench.pages.marks import closed_ends, drawn_ends, open_ends
 from bench.pages.shell import Page
 from bench.pages.views import BoardView, Material
@@ -55,10 +56,15 @@ class ScaleView:
 
 
 def scale_pages(material: Material, boards: Sequence[BoardView]) -> list[Page]:
+    """Return the page where an entry has a speedup."""
+    known = any(row.speedups for view in boards for row in view.board.rows)
+    return [Page("scale.html", "scale.html", make_facts=partial(_facts, material, boards))] if known else []
+
+
+def _facts(material: Material, boards: Sequence[BoardView]) -> dict[str, Any]:
     keys = dict.fromkeys((view.board.mode, view.board.track) for view in boards)
     views = [scale_view(mode, track, material, boards) for mode, track in keys]
-    found = [view for view in views if view is not None]
-    return [Page("scale.html", "scale.html", {"views": found})] if found else []
+    return {"views": [view for view in views if view is not None]}
 
 
 def scale_view(mode: str, track: str, material: Material, boards: Sequence[BoardView]) -> ScaleView | None:
@@ -127,21 +133,21 @@ def scale_chart(size: Size, entries: Sequence[str], number: str) -> Drawn:
                     scale=alt.Scale(domain=list(entries), range=list(COLOURS[: len(entries)])))  # fmt: skip
     shape = alt.Shape("entry:N", title="entry", sort=list(entries),
                       scale=alt.Scale(domain=list(entries), range=list(SHAPES[: len(entries)])))  # fmt: skip
-    base = alt.Chart(alt.Data(values=points))
+    base = chart_of(points)
     chosen = alt.selection_point("chosen", fields=["entry"], bind="legend")  # all where none is
 
     def shown(opacity: float) -> Any:
         return alt.condition(chosen, alt.value(opacity), alt.value(0.05))
 
-    edge = alt.Chart(alt.Data(values=[{"from": last * 1.25, "to": last * 2.2, "said": "no evidence beyond"}]))
-    one = alt.Chart(alt.Data(values=[{"speedup": 1.0}]))
+    edge = chart_of([{"from": last * 1.25, "to": last * 2.2, "said": "no evidence beyond"}])
+    one = chart_of([{"speedup": 1.0}])
     layers = [
-        edge.mark_rect(opacity=0.08, color=INK).encode(x=alt.X("from:Q"), x2="to:Q"),
+        edge.mark_rect(opacity=0.08, color=INK).encode(x=alt.X("from:Q"), x2=alt.X2("to:Q")),
         edge.mark_text(align="left", dx=6, dy=8, baseline="top", color=INK, opacity=0.8, fontSize=12).encode(
-            x=alt.X("from:Q"), y=alt.value(0), text="said:N"),
+            x=alt.X("from:Q"), y=alt.YValue(0), text=alt.Text("said:N")),
         one.mark_rule(color=INK, strokeDash=[4, 4], opacity=0.6).encode(y=y),
         base.mark_line(strokeWidth=1.5).encode(x=x, y=y, color=hue, opacity=shown(0.7)).add_params(chosen),
-        base.mark_rule(strokeWidth=1.5).encode(x=x, y=low, y2="high:Q", color=hue, opacity=shown(0.5)),
+        base.mark_rule(strokeWidth=1.5).encode(x=x, y=low, y2=alt.Y2("high:Q"), color=hue, opacity=shown(0.5)),
         base.mark_point(filled=True, size=70).encode(
             x=x, y=y, color=hue, shape=shape, opacity=shown(1),
             tooltip=[alt.Tooltip("entry:N"), alt.Tooltip("budget:Q"), alt.Tooltip("said:N", title="speedup"),

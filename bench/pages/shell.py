@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 
 from bench.errors import BenchError
 from bench.pages import marks, words
+from bench.pages.drawing import vega_begun
 from bench.pages.spread import spread
 from bench.pages.views import SCOPES, TRACKS, Material
 from bench.task import rung_name
@@ -39,14 +41,15 @@ class Sources:
 class Page:
     """One page to be made: where it lies, its template, and what that is given beside the material.
 
-    Of pages that come by the thousand the facts are not held but made by a function, and they are rendered on every
-    core; what they hold is drawn without Vega.
+    Pages are made on every core: what takes long is no fact that is held but comes of make_facts, where the page is.
     """
 
     path: str
     template: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     make_facts: Callable[[], Mapping[str, Any]] | None = None
+    beside: Callable[[Mapping[str, Any]], Mapping[str, str]] | None = None  # other files of the same facts, by path
+    quick: bool = False  # one of thousands, made in a millisecond or two
 
 
 def render(
@@ -64,17 +67,18 @@ def render(
         twice = next(path for path, times in Counter(page.path for page in wanted).items() if times > 1)
         raise BenchError(f"two pages would lie at {twice}")
 
-    def text_of(page: Page) -> str:
+    def made(page: Page) -> dict[str, str]:
         facts = page.make_facts() if page.make_facts else page.facts
-        return words.legible(env.get_template(page.template).render(
+        text = env.get_template(page.template).render(
             root="../" * page.path.count("/"), here=_section(page.path), path=page.path, navigation=navigation,
             pages=there, address=address, material=material, **facts,
-        ))  # fmt: skip
+        )  # fmt: skip
+        return {page.path: words.legible(text), **(page.beside(facts) if page.beside else {})}
 
-    many = [page for page in wanted if page.make_facts]
-    texts = spread(text_of, many)
-    found = {page.path: text_of(page) for page in wanted if not page.make_facts}
-    return found | dict(zip((page.path for page in many), texts, strict=True))
+    ordered = sorted(wanted, key=lambda page: page.quick)
+    slow = sum(not page.quick for page in wanted)
+    found = map(made, ordered) if vega_begun() else spread(made, ordered, slow)
+    return dict(chain.from_iterable(files.items() for files in found))
 
 
 def _section(path: str) -> str:

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, TypeVar
 
 FEW = 256  # items that one process makes sooner than others could start
@@ -17,26 +17,23 @@ _work: Callable[[Any], Any] | None = None  # in a forked process, with the items
 _items: Sequence[Any] = ()
 
 
-def spread(work: Callable[[Item], Made], items: Sequence[Item], few: int = FEW) -> Iterator[Made]:
-    """Start the work of many items and return its results in the items' order.
+def spread(work: Callable[[Item], Made], items: Sequence[Item], slow: int = 0, few: int = FEW) -> Iterator[Made]:
+    """Start the work of many items and return its results in the items' order; so many of the first ones are slow.
 
     The items are shared among processes, one for each core, which are forked: what they work on is there already, and
-    only what they made is carried back. Threads do not live on in them, so that work must not lean on any (as Vega's
-    does). Where a system cannot fork, or for few items, this process makes them all as they are asked for.
+    only what they made is carried back. Threads do not live on in them, so that work must not lean on any that this
+    process has started (Vega's are such). Slow items are taken one at a time, before all others. Where a system cannot
+    fork, or for few items, this process makes them all as they are asked for.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     if len(items) <= few or cores == 1 or "fork" not in multiprocessing.get_all_start_methods():
         return map(work, items)
-    shares = [range(start, min(start + SHARE, len(items))) for start in range(0, len(items), SHARE)]
+    starts = [*range(slow), *range(slow, len(items), SHARE)]
+    shares = [range(start, end) for start, end in pairwise((*starts, len(items)))]
     pool = multiprocessing.get_context("fork").Pool(cores, _take, (work, items))
     made = pool.imap(_make, shares)
     pool.close()
     return chain.from_iterable(made)
-
-
-def in_a_share() -> bool:
-    """Return whether this process is one of those that work is spread over."""
-    return _work is not None
 
 
 def _take(work: Callable[[Any], Any], items: Sequence[Any]) -> None:

@@ -8,7 +8,7 @@ import altair as alt
 from bench.outlook import ladder_tokens, searched_tokens
 from bench.pages import words
 from bench.pages.charts import ARROWS_ACROSS, COLOURS, WIDTH, arrows
-from bench.pages.drawing import INK, Drawn, draw
+from bench.pages.drawing import INK, Drawn, chart_of, draw
 from bench.pages.marks import closed_ends, drawn_ends, open_ends
 from bench.pages.views import BoardView, Line, Material
 from bench.score.board import Board
@@ -85,18 +85,18 @@ def forest(view: BoardView, number: str) -> Drawn:
     order = [line.row.entry for line in lines]
     y = alt.Y("entry:N", sort=order, title=None, axis=alt.Axis(labelLimit=220, ticks=False, domain=False))
     tip = alt.Tooltip("say:N")
-    data = alt.Data(values=points)
+    base = chart_of(points)
     layers = [
-        alt.Chart(alt.Data(values=[{"one": 1.0}])).mark_rule(color=INK, strokeDash=[2, 3]).encode(
+        chart_of([{"one": 1.0}]).mark_rule(color=INK, strokeDash=[2, 3]).encode(
             x=alt.X("one:Q", scale=x, title="speedup at equal loss (log scale)")),
-        alt.Chart(data).mark_rule(color=COLOURS[0], strokeWidth=2.5).encode(
-            x=alt.X("low:Q", scale=x), x2="high:Q", y=y, tooltip=tip),
-        alt.Chart(data).mark_point(color=COLOURS[0], filled=True, size=70, opacity=1).encode(
+        base.mark_rule(color=COLOURS[0], strokeWidth=2.5).encode(
+            x=alt.X("low:Q", scale=x), x2=alt.X2("high:Q"), y=y, tooltip=tip),
+        base.mark_point(color=COLOURS[0], filled=True, size=70, opacity=1).encode(
             x=alt.X("figure:Q", scale=x), y=y, tooltip=tip,
             shape=alt.Shape("bound:N", scale=alt.Scale(domain=["=", ">=", "<="],
                                                        range=["circle", "triangle-right", "triangle-left"]),
                             legend=None)),
-        *arrows(edges, ARROWS_ACROSS, x=alt.X("edge:Q", scale=x), y=y, color=alt.value(COLOURS[0])),
+        *arrows(edges, ARROWS_ACROSS, x=alt.X("edge:Q", scale=x), y=y, color=alt.ColorValue(COLOURS[0])),
     ]  # fmt: skip
     chart = alt.layer(*layers).properties(width=WIDTH, height=max(1, len(lines)) * LINE)
     told = "; ".join(f"{point['say']}" for point in points)

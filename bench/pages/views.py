@@ -14,10 +14,9 @@ from bench.pages import words
 from bench.pages.releases import ReleaseView
 from bench.record import Log, Record, record_path
 from bench.score.board import Board, Row, Rung
-from bench.score.export import board_facts
 from bench.score.search import Search
 from bench.score.speedup import Speedup
-from bench.score.wording import read_beyond_one_pass
+from bench.score.wording import notes, read_beyond_one_pass, sentence
 from bench.task import HubText, Task, rung_name
 from bench.timings import Timing
 from bench.verify import Tick, lint_record, lint_siblings
@@ -145,7 +144,6 @@ class BoardView:
 
 def board_view(board: Board, material: Material) -> BoardView:
     task = material.tasks[board.task]
-    facts = board_facts(board, task)
     rows = shown_rows(board, material)
     return BoardView(
         board=board,
@@ -153,8 +151,8 @@ def board_view(board: Board, material: Material) -> BoardView:
         name=f"{board.task}, mode {board.mode}, track {TRACKS.get(board.track, board.track)}",
         headline=tuple(_line(board, row, headline_budget(board, row)) for row in rows),
         groups=tuple(_group(board, rows, budget, material) for budget in budgets_of(board)),
-        sentences={row["entry"]: row["sentence"] for row in facts["rows"]},
-        notes=tuple(facts["notes"]),
+        sentences={row.entry: sentence(board, row, task) for row in board.rows},
+        notes=tuple(notes(board)),
     )
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NoReturn
 
 from bench.errors import BenchError
@@ -46,7 +47,7 @@ class Board:
     undertuned: tuple[str, ...] = ()  # alarms that five seeds confirmed: the first page says so
     scorer: Scorer | None = None  # what the rows were scored by
 
-    @property
+    @cached_property
     def multi_epoch(self) -> frozenset[float]:
         """The budgets beyond one pass over the text."""
         return multi_epoch([self.reference, *self.rows])
@@ -56,7 +57,7 @@ class Board:
         """Why nothing on this board is ranked, or None."""
         return _not_ranked(self.track, self.tau, self.no_speedup, self.no_interval)
 
-    @property
+    @cached_property
     def headline_budget(self) -> float | None:
         """The largest budget that all rows with a speedup share, ranked ones before others; None if they share none."""
         return _headline_budget(self.rows, self.unstable)

@@ -15,6 +15,7 @@ noise of tuning: placebos are measured in bf16 only. As everywhere, seeds are pa
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from bench.score.statistics import Arm, Margin, Noise, arm, no_interval, pool
 
@@ -31,15 +32,15 @@ class Cell:
     losses: tuple[float, ...]  # in the mode
     failed: int = 0  # seeds whose loss in the mode was no number
 
-    @property
+    @cached_property
     def degradations(self) -> tuple[float, ...]:
         return tuple(loss - base for loss, base in zip(self.losses, self.floats, strict=True))
 
-    @property
+    @cached_property
     def float_loss(self) -> float:
         return math.fsum(self.floats) / len(self.floats)
 
-    @property
+    @cached_property
     def loss(self) -> float:
         return math.fsum(self.losses) / len(self.losses)
 

@@ -1,5 +1,6 @@
 """Entries by modes: which cells there are, each mode's board, and how ranks move (protocol E)."""
 
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -222,18 +223,17 @@ def _ranked(
 ) -> tuple[ModeRow, ...]:
     """Return the rows with their places at each rung, in the mode and in bf16, among the same entries."""
     compared = list(compared)
-    rungs: dict[float, list[Cell]] = {}
-    for one in compared:
-        if one.cell.entry not in unranked:
-            rungs.setdefault(one.cell.budget, []).append(one.cell)
+    losses: dict[float, list[float]] = {}
+    floats: dict[float, list[float]] = {}
+    for cell in (one.cell for one in compared if one.cell.entry not in unranked):
+        insort(losses.setdefault(cell.budget, []), cell.loss)
+        insort(floats.setdefault(cell.budget, []), cell.float_loss)
     found = []
     for one in compared:
-        cell, others = one.cell, rungs.get(one.cell.budget, [])
+        cell = one.cell
         places: tuple[int | None, int | None] = (None, None)
         if cell.entry not in unranked:
-            places = (
-                1 + sum(other.loss < cell.loss for other in others),
-                1 + sum(other.float_loss < cell.float_loss for other in others),
-            )
+            lower = bisect_left(losses[cell.budget], cell.loss), bisect_left(floats[cell.budget], cell.float_loss)
+            places = 1 + lower[0], 1 + lower[1]
         found.append(ModeRow(one, speedups.get((cell.entry, cell.budget)), *places))
     return tuple(found)

@@ -5,8 +5,8 @@ import os
 import pytest
 
 from bench.errors import BenchError
-from bench.pages.drawing import draw
-from bench.pages.spread import in_a_share, spread
+from bench.pages.drawing import draw, vega_begun
+from bench.pages.spread import spread
 
 SHARED = hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1
 shared = pytest.mark.skipif(not SHARED, reason="one core, or no way to know how many")
@@ -21,9 +21,20 @@ def test_results_come_in_the_order_of_the_items(count):
 @shared
 def test_many_items_are_made_elsewhere_and_few_here():
     here = os.getpid()
-    assert set(spread(lambda _: (os.getpid() == here, in_a_share()), range(5), few=10)) == {(True, False)}
-    assert set(spread(lambda _: (os.getpid() == here, in_a_share()), range(200), few=10)) == {(False, True)}
-    assert not in_a_share()
+    assert set(spread(lambda _: os.getpid(), range(5), few=10)) == {here}
+    assert here not in set(spread(lambda _: os.getpid(), range(200), few=10))
+
+
+@shared
+def test_slow_items_are_taken_one_at_a_time():
+    def count(_: int) -> int:
+        nonlocal taken  # of this process: each counts what it made
+        taken += 1
+        return taken
+
+    taken = 0
+    made = list(spread(count, range(40), slow=4, few=10))
+    assert max(made[:4]) <= 4 and made[-1] - made[4] == 35  # the last 36 are one share
 
 
 def test_what_fails_in_a_share_fails_here_with_its_words():
@@ -39,5 +50,8 @@ def test_what_fails_in_a_share_fails_here_with_its_words():
 
 @shared
 def test_vega_is_refused_where_it_would_wait_for_ever():
+    empty = {"mark": "point", "data": {"values": []}}
+    draw(empty, "t", "d", "n")
+    assert vega_begun()
     with pytest.raises(AssertionError, match="Vega"):
-        list(spread(lambda _: draw({"mark": "point", "data": {"values": []}}, "t", "d", "n"), range(200), few=10))
+        list(spread(lambda _: draw(empty, "t", "d", "n"), range(200), few=10))
