@@ -82,9 +82,11 @@ def plot(
     up = _scale([value for _, value in points], y, height - BOTTOM, TOP, 0.05)
     parts = [_grid(x, y, across, up, height)]
     parts += [_band(one, across, up) if isinstance(one, Band) else _series(one, across, up) for one in drawn]
-    head = Markup('<svg xmlns="http://www.w3.org/2000/svg" class="plot" role="img" viewBox="0 0 {} {}" '
-                  'aria-labelledby="{n}-t {n}-d"><title id="{n}-t">{}</title><desc id="{n}-d">{}</desc>')  # fmt: skip
-    return head.format(WIDTH, height, title, description, n=number) + Markup("".join(parts) + "</svg>")
+    n = escape(number)
+    head = (f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" role="img" viewBox="0 0 {WIDTH} {height}" '
+            f'aria-labelledby="{n}-t {n}-d"><title id="{n}-t">{escape(title)}</title>'
+            f'<desc id="{n}-d">{escape(description)}</desc>')  # fmt: skip
+    return Markup("".join((head, *parts, "</svg>")))
 
 
 def legend(drawn: Sequence[Series | Band]) -> Markup:
@@ -92,17 +94,16 @@ def legend(drawn: Sequence[Series | Band]) -> Markup:
     items = []
     for one in drawn:
         if one.name:
-            mark = _key(one)
-            items.append(Markup('<li><svg class="plot key" viewBox="0 0 28 12" aria-hidden="true">{}</svg>{}</li>')
-                         .format(mark, one.name))  # fmt: skip
-    return Markup('<ul class="legend">{}</ul>').format(Markup("").join(items))
+            mark = f'<svg class="plot key" viewBox="0 0 28 12" aria-hidden="true">{_key(one)}</svg>'
+            items.append(f"<li>{mark}{escape(one.name)}</li>")
+    return Markup(f'<ul class="legend">{"".join(items)}</ul>')
 
 
-def _key(one: Series | Band) -> Markup:
+def _key(one: Series | Band) -> str:
     if isinstance(one, Band):
-        return Markup('<rect class="band {}" x="1" y="1" width="26" height="10"/>').format(_colour(one.colour))
-    line = Markup('<path class="{} {}" d="M1 6H27"/>').format(one.kind, _colour(one.colour))
-    dot = Markup(_dots([(14, 6)], one.colour))
+        return f'<rect class="band {_colour(one.colour)}" x="1" y="1" width="26" height="10"/>'
+    line = f'<path class="{one.kind} {_colour(one.colour)}" d="M1 6H27"/>'
+    dot = _dots([(14, 6)], one.colour)
     return dot if one.kind == "dots" else line + dot if one.dots else line
 
 

@@ -1,5 +1,6 @@
 """Work spread over the machine's cores, for pages that are made by the thousand."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -39,6 +40,7 @@ def spread(work: Callable[[Item], Made], items: Sequence[Item], slow: int = 0, f
 def _take(work: Callable[[Any], Any], items: Sequence[Any]) -> None:
     global _work, _items
     _work, _items = work, items
+    gc.freeze()  # what was there before is not searched for cycles, which would also copy it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer, with one line
 
 

@@ -13,9 +13,10 @@ noise of tuning: placebos are measured in bf16 only. As everywhere, seeds are pa
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from bench.score.statistics import Arm, Margin, Noise, arm, no_interval, pool
 
@@ -135,23 +136,29 @@ class Line:
             tuple(len(cell.seeds) for cell in cells), noise, float_noise,
         )  # fmt: skip
 
+    @cached_property
+    def curve(self) -> tuple[Callable[[float], Any], Callable[[float], Any]]:
+        """The degradation at a bf16 loss, and its derivative."""
+        from scipy.interpolate import PchipInterpolator  # late: it costs a tenth of a second
+
+        curve = PchipInterpolator(self.losses, self.degradations)
+        return curve, curve.derivative()
+
     def against(self, cell: Cell, spread: Arm | None) -> Estimate | None:
         """Return the cell's degradation less the reference's at its loss; None where that lies off the rungs.
 
         The error of the losses enters by the line's slope; the reference's seeds are the fewer of the two rungs about.
         """
-        from scipy.interpolate import PchipInterpolator  # late: it costs a tenth of a second
-
         loss = cell.float_loss
         if not self.losses[0] <= loss <= self.losses[-1]:
             return None
-        curve = PchipInterpolator(self.losses, self.degradations)
+        curve, derivative = self.curve
         after = next(i for i, rung in enumerate(self.losses) if rung >= loss)
         seeds = min(self.seeds[max(0, after - 1)], self.seeds[after])
         parts = _parts(spread, self.noise)
         if spread is not None and self.noise.variance is not None:
             parts[0] = (parts[0][0] + self.noise.variance / seeds, self.noise.df)
-            slope = float(curve.derivative()(loss))
+            slope = float(derivative(loss))
             along = slope**2 * (self.float_noise.variance or 0.0) * (1 / len(cell.seeds) + 1 / seeds)
             parts.append((along, self.float_noise.df))
         return _estimate(cell.degradation - float(curve(loss)), parts)

@@ -199,10 +199,11 @@ def _speedups(
     chosen, notes, rows = there.chosen, there.notes, there.rows
     definition = read_mode(mode)
     if definition.kind == "after":
+        digest = definition.digest
         losses = {(cell.entry, cell.budget, seed): loss for cell in cells
                   for seed, loss in zip(cell.seeds, cell.losses, strict=True)}  # fmt: skip
         rows = [
-            row._replace(mode=mode, mode_digest=definition.digest, score_loss=losses[key])
+            row._replace(mode=mode, mode_digest=digest, score_loss=losses[key])
             for (entry, budget), runs in chosen.cells.items()
             for row in runs
             if (key := (entry, budget, row.seed)) in losses
