@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import synthetic
-from chromium import browsers, page_of, serious
+from chromium import PATIENCE, browsers, page_of, serious
 
 from bench.pages.build import _bundle, drawn_files, pages, write_site
 from bench.pages.drawing import BUNDLE
@@ -139,6 +139,7 @@ def test_figures_that_do_not_load_are_said_and_what_was_shown_stays(browser, ind
     shutil.copytree(index.parent, tmp_path / "site")
     (tmp_path / "site" / "boards" / "nano.qat-int8.tuned.js").unlink()
     page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
     page.goto((tmp_path / "site" / "index.html").as_uri())
     shown = names(page)
     page.get_by_label("Mode").select_option("qat-int8")

@@ -5,17 +5,13 @@ import json
 
 import jsonschema
 import pytest
-import synthetic
 
-from bench.pages.boards import sheet
-from bench.pages.data import FOLDER, SCHEMA, data_files
-from bench.pages.views import board_view
+from bench.pages.data import FOLDER, SCHEMA
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    tuned = synthetic.material(tmp_path_factory.mktemp("ledgers"), ("adamw", "sgd"), ("bf16",))
-    return data_files([sheet(board_view(board, tuned), tuned) for board in tuned.boards])
+def files(told):
+    return {path: text for path, text in told.items() if path.startswith(FOLDER)}
 
 
 def test_every_board_keeps_the_schema_that_is_published(files, site):
@@ -29,7 +25,7 @@ def test_every_board_keeps_the_schema_that_is_published(files, site):
 
 def test_the_schema_refuses_what_is_missing_and_what_is_new(files):
     schema = json.loads(files[SCHEMA])
-    board = json.loads(files[f"{FOLDER}/boards/nano.bf16.tuned.json"])
+    board = json.loads(files[f"{FOLDER}/boards/small.bf16.tuned.json"])
     for change in (lambda b: b.pop("noise"), lambda b: b.update(more=1), lambda b: b["rows"][0].update(entry=None),
                    lambda b: b["ladder"][0].update(budget="1x")):  # fmt: skip
         broken = copy.deepcopy(board)
@@ -40,8 +36,10 @@ def test_the_schema_refuses_what_is_missing_and_what_is_new(files):
 
 def test_the_index_names_every_board_with_the_digest_that_is_cited(files):
     index = json.loads(files[f"{FOLDER}/index.json"])
-    assert [board["file"] for board in index["boards"]] == ["boards/nano.bf16.tuned.json"]
-    assert f"{FOLDER}/{index['boards'][0]['file']}" in files and len(index["boards"][0]["digest"]) == 64
+    assert [board["file"] for board in index["boards"]] == [
+        f"boards/small.bf16.{track}.json" for track in ("tuned", "transfer")
+    ]
+    assert all(f"{FOLDER}/{board['file']}" in files and len(board["digest"]) == 64 for board in index["boards"])
     assert f"{FOLDER}/{index['schema']}" == SCHEMA
 
 

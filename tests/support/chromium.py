@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+PATIENCE = 180_000  # milliseconds: of a browser that hangs, not of one on a busy machine
 CHROMIUM = Path("/usr/bin/chromium")  # Debian's package; else the one that `playwright install chromium` brings
 
 
@@ -19,7 +20,7 @@ def browsers() -> Iterator[object]:
         found = next((path for path in (CHROMIUM, own) if path.exists()), None)
         if found is None:
             absent(f"neither {CHROMIUM} nor Playwright's own Chromium is installed")
-        opened = started.chromium.launch(executable_path=str(found), args=["--no-sandbox"])
+        opened = started.chromium.launch(executable_path=str(found), args=["--no-sandbox"], timeout=PATIENCE)
         yield opened
         opened.close()
 
@@ -43,6 +44,7 @@ def absent(what: str, environment: Mapping[str, str] = os.environ) -> None:
 def page_of(browser, target: Path, hash: str = "", **context):
     """Yield an open page that must load whole and say nothing to the console."""
     own = browser.new_context(**{"viewport": {"width": 1280, "height": 844}, **context})
+    own.set_default_timeout(PATIENCE)
     page, said = own.new_page(), []
     page.on("requestfailed", lambda request: said.append(request.url))
     page.on("console", lambda message: said.append(message.text))
