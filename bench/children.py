@@ -1,7 +1,6 @@
 """Child records: what is measured on a run's weights after it, in a file beside its record. Facts only, as there."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -177,15 +176,6 @@ class Quantized(Child):
 
 
 Some = TypeVar("Some", bound=Child)
-
-
-def check_writable(record: Path) -> None:
-    """Refuse to measure what could not be kept."""
-    if not os.access(record.parent, os.W_OK):
-        raise BenchError(
-            f"{record.parent}: may not be written, and what is measured lies beside its record",
-            "copy the record and its log into a folder that may be",
-        )
 
 
 def downstream_path(record: Path) -> Path:

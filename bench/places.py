@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from bench.errors import BenchError
+
 RUNS = Path("runs")
 PUBLISHED = Path("leaderboard")
 SOURCES = Path(__file__).parents[1] / "leaderboard"  # templates and styles, from whichever folder bench is called
@@ -11,3 +13,12 @@ SOURCES = Path(__file__).parents[1] / "leaderboard"  # templates and styles, fro
 def data_folder() -> Path:
     """Return the folder of prepared token shards: BENCH_DATA, or runs/data."""
     return Path(os.environ.get("BENCH_DATA", RUNS / "data"))
+
+
+def check_writable(record: Path) -> None:
+    """Refuse to measure what could not be kept."""
+    if not os.access(record.parent, os.W_OK):
+        raise BenchError(
+            f"{record.parent}: may not be written, and what is measured lies beside its record",
+            "copy the record and its log into a folder that may be",
+        )

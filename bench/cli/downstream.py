@@ -12,7 +12,7 @@ import typer
 from bench.cli.app import Format, app, err, example
 from bench.errors import BenchError, did_you_mean
 from bench.mode import check_mode
-from bench.places import RUNS, data_folder
+from bench.places import RUNS, check_writable, data_folder
 from bench.task import read_task, rung_name
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def downstream(
         raise BenchError("this verb needs lm-eval, which is not installed", "pip install 'isoloss[downstream]'")
     os.environ.setdefault("TQDM_DISABLE", "1")  # before its first import: lm-eval's bars, many a task, beside ours
 
-    from bench.children import check_writable, downstream_path, put_alike, read_downstream, write_downstream
+    from bench.children import downstream_path, put_alike, read_downstream, write_downstream
     from bench.display import watch_questions
     from bench.evaluate.downstream import Wanted, measure
     from bench.evaluate.questions import available

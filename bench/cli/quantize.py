@@ -9,7 +9,7 @@ import typer
 
 from bench.cli.app import Format, app, err, example
 from bench.errors import BenchError
-from bench.places import RUNS, data_folder
+from bench.places import RUNS, check_writable, data_folder
 from bench.task import read_task, rung_name
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def quantize(
         how = found.outcome if found.outcome != "finished" else f"trained in {found.inputs.mode}"
         raise BenchError(f"{record}: these modes act on finished runs in float, and this one {how}")
 
-    from bench.children import AfterTraining, check_writable, quantized_path, read_quantized
+    from bench.children import AfterTraining, quantized_path, read_quantized
     from bench.evaluate.finished import measure_finished, missing_weights, uncrossed
 
     check_writable(record)

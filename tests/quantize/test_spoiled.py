@@ -11,12 +11,13 @@ from checkpoints import model_of
 from small import ADAMW, ROOT, make, write_task
 
 from bench.battery.tiny import TINY, batch_at
-from bench.children import check_writable, quantized_path, read_quantized
+from bench.children import quantized_path, read_quantized
 from bench.diagnosis import check_diagnosis, diagnosis_path
 from bench.errors import BenchError
 from bench.evaluate.after import measure_modes
 from bench.evaluate.weights import Checkpoint
 from bench.mode import check_mode, mode_names, read_mode
+from bench.places import check_writable
 from bench.quantize.calibration import Calibration
 
 AFTER = [name for name in mode_names() if read_mode(name).kind == "after"]

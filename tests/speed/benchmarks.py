@@ -1,9 +1,9 @@
 """Timings by pytest-benchmark: the training step of every mode, entries' steps, after-training passes. `make bench`.
 
 A line for each target says what came of it: a training mode's step against bf16, the seconds of a pass over 130M,
-HAWQ's traces by themselves, peak memory over the model's own. A machine that others use misses them for no fault of the code,
-so nothing fails here, and beside the seconds of a clock stand those of the processors. `make speed` interleaves what is
-compared; this keeps numbers that can be compared over time (`--benchmark-autosave`, `--benchmark-compare`).
+HAWQ's traces by themselves, peak memory over the model's own. A machine that others use misses them for no fault of the
+code, so nothing fails here, and beside the seconds of a clock stand those of the processors. `make speed` interleaves
+what is compared; this keeps numbers that can be compared over time (`--benchmark-autosave`, `--benchmark-compare`).
 """
 
 import time
