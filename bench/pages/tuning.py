@@ -26,6 +26,7 @@ STAGES = {
     "rung": "learning rates about the neighbouring budget’s",
     "transfer": "the reference’s learning rate halved and doubled; shown, never used",
     "batch": "half and twice the task’s batch; shown, never used",
+    "mode": "the tuned learning rate and its half, in a mode that trains rounded",
 }
 
 

@@ -1,10 +1,12 @@
 """A ledger on a page: every trial in its order, the best marked, values that follow from it, and whether it stands."""
 
 import dataclasses
+from typing import get_args
 
 import pytest
 
-from bench.pages.tuning import after_k_chart, sweep_chart, tuned_rows, tuning_view, tuning_views
+from bench.ledger import Stage
+from bench.pages.tuning import STAGES, after_k_chart, sweep_chart, tuned_rows, tuning_view, tuning_views
 
 
 @pytest.fixture
@@ -68,3 +70,7 @@ def test_charts_name_what_they_draw(muon):
 def test_tolerance_and_sensitivity_are_the_boards(muon, evidence):
     board = evidence.searches["small", "bf16", "tuned"]
     assert muon.search in board and muon.search.entry == "muon"
+
+
+def test_every_stage_of_a_ledger_is_explained():
+    assert set(STAGES) == set(get_args(Stage))
