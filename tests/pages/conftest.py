@@ -183,8 +183,8 @@ def site(material, sources):
 
 @pytest.fixture(scope="session")
 def told(evidence, sources):
-    """The site of that folder."""
-    return pages(evidence, sources)
+    """The site of that folder, published at an address."""
+    return pages(evidence, sources, "https://board.example/")
 
 
 @pytest.fixture

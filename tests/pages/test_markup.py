@@ -1,22 +1,26 @@
 """Pages by the parser of the HTML standard: nothing to mend, numbers sorted as numbers, a table behind every chart."""
 
 import re
+from collections import defaultdict
 
 import html5lib
 import pytest
 
+MANY = 12  # pages of a folder, of which no more are parsed
 QUANTITY = re.compile(r"[\d.,]+ ?(x|ms|s|min|[KMGT]iB|[kMB])( .*)?")  # which would sort as text
 
 
 @pytest.fixture(scope="module")
 def trees(site, told):
-    """One page of every template and more, as trees with the errors that the standard counts."""
-    both = [(f"{name}/{path}", text) for name, of in (("site", site), ("told", told)) for path, text in of.items()]
+    """Of every folder the pages that hold least and most, as trees with the errors that the standard counts."""
+    folders = defaultdict(list)
+    for name, of in (("site", site), ("told", told)):
+        for path in sorted(of, key=lambda path: (len(of[path]), path)):
+            if path.endswith(".html"):
+                folders[name, path.rpartition("/")[0]].append((f"{name}/{path}", of[path]))
     parsed = {}
-    runs = 0
-    for path, text in both:
-        runs += "/runs/" in path
-        if path.endswith(".html") and not ("/runs/" in path and runs % 20 != 1):
+    for found in folders.values():
+        for path, text in found if len(found) <= MANY else (*found[:2], *found[2 - MANY :]):
             parser = html5lib.HTMLParser(namespaceHTMLElements=False)
             parsed[path] = (parser.parse(text), [(place, code, facts) for place, code, facts in parser.errors])
     return parsed

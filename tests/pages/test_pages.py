@@ -1,7 +1,6 @@
 """The pages are the records' alone: same bytes, whole links, nothing loaded from elsewhere, text escaped."""
 
 import dataclasses
-import hashlib
 import os
 import posixpath
 import re
@@ -11,13 +10,16 @@ from html.parser import HTMLParser
 import pytest
 
 from bench.errors import BenchError
-from bench.pages.build import LIST, pages, write_site
-from bench.pages.views import shown_rows
+from bench.pages.boards import ROWS, files, sheet
+from bench.pages.build import LIST, drawn_files, pages, write_site
+from bench.pages.drawing import BUNDLE, bundle
+from bench.pages.shell import Page, render
+from bench.pages.views import board_view, shown_rows
 
 VOID = {"meta", "link", "br", "img", "hr", "input", "wbr"}
 
 
-class Page(HTMLParser):
+class Parsed(HTMLParser):
     """Tags, links, ids and text of a page; tags must close in order."""
 
     def __init__(self, text):
@@ -51,26 +53,26 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def parsed(site):
-    return {path: Page(text) for path, text in site.items() if path.endswith(".html")}
+    return {path: Parsed(text) for path, text in site.items() if path.endswith(".html")}
 
 
 def run_page(parsed, start):
     return next(page for path, page in parsed.items() if path.startswith("runs/") and page.text.startswith(start))
 
 
-def test_two_builds_in_two_processes_give_the_same_bytes(bench, tmp_path, python):
-    code = ("import sys; from pathlib import Path; from bench.pages.build import build_site\n"
+def test_another_process_with_its_work_spread_over_cores_gives_the_same_bytes(bench, site, sources, tmp_path, python):
+    code = ("import sys; from functools import partial; from pathlib import Path\n"
+            "from bench.pages import shell; from bench.pages.build import build_site\n"
+            "shell.spread = partial(shell.spread, few=0)\n"
             "records, tasks, baselines, out = map(Path, sys.argv[1:]); "
             "build_site([records], tasks, baselines, records.parent, out)")  # fmt: skip
-    digests = []
-    for seed in ("1", "2"):
-        out = tmp_path / seed
-        command = [python, "-c", code, bench / "records", bench / "tasks", bench / "baselines", out]
-        subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": seed, "TZ": f"UTC+{seed}"})
-        files = sorted(path for path in out.rglob("*") if path.is_file())
-        digests.append([(str(path.relative_to(out)), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files])
-    assert digests[0] == digests[1]
-    assert len(digests[0]) > 40
+    command = [python, "-c", code, bench / "records", bench / "tasks", bench / "baselines", tmp_path]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "1", "TZ": "UTC+7"})
+    there = {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    here = {path: text.encode() for path, text in site.items()} | drawn_files(sources) | {BUNDLE: bundle().encode()}
+    assert there.pop(LIST).decode().splitlines() == sorted(here) and there.keys() == here.keys()
+    assert [path for path in here if there[path] != here[path]] == []
+    assert len(here) > 40
 
 
 def test_tags_are_balanced_and_ids_unique(parsed):
@@ -196,7 +198,7 @@ def test_a_name_that_is_no_file_name_is_refused(material, sources, make_record):
 def test_a_placebo_has_a_page_by_its_own_name(material, sources, make_record):
     placebo = make_record(inputs={"entry": "quick@1"})
     made = pages(dataclasses.replace(material, records=(placebo,), boards=()), sources)
-    assert "quick@1" in Page(made["entries/quick@1.html"]).text
+    assert "quick@1" in Parsed(made["entries/quick@1.html"]).text
     assert 'href="../entries/quick@1.html"' in made[f"runs/{placebo.run_id}.html"]
 
 
@@ -236,5 +238,8 @@ def test_a_list_that_points_outside_removes_nothing_there(tmp_path):
 def test_the_first_page_says_that_the_yardstick_is_undertuned_where_five_seeds_held(material, sources, site):
     said = "undertuned baseline: 5 seeds of trial 3 of adamw at 1x end 0.0200 nats below adamw-ref"
     boards = (dataclasses.replace(material.boards[0], undertuned=(said,)), *material.boards[1:])
-    page = pages(dataclasses.replace(material, boards=boards, logs={}), sources)["index.html"]
+    changed = dataclasses.replace(material, boards=boards)
+    sheets = [sheet(board_view(board, changed), changed) for board in boards]
+    first = Page("index.html", "index.html", {"sheets": sheets, "bound": ROWS})
+    page = render([first], changed, sources, {"files": files})["index.html"]
     assert said in page and "Speedups on this board are too high" in page and said not in site["index.html"]

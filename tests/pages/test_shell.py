@@ -5,7 +5,6 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from bench.errors import BenchError
-from bench.pages.build import pages
 from bench.pages.marks import SPAN, WIDTH, bar, bar_of, place
 from bench.pages.shell import NAVIGATION, Page, render
 from bench.score.speedup import Speedup
@@ -43,12 +42,11 @@ def test_the_feed_is_atom_newest_first_and_names_every_record_once(site, materia
     assert all(entry.find(f"{ATOM}link").get("href") in site for entry in entries)
 
 
-def test_a_sitemap_is_made_where_the_address_is_known(site, material, sources):
+def test_a_sitemap_is_made_where_the_address_is_known(site, told):
     assert "sitemap.xml" not in site
-    made = pages(material, sources, "https://board.example/")
-    listed = [tag.text for tag in ElementTree.fromstring(made["sitemap.xml"]).iter() if tag.tag.endswith("loc")]
-    assert listed == [f"https://board.example/{path}" for path in sorted(made) if path.endswith("html")]
-    assert 'property="og:image" content="https://board.example/static/card.png"' in made["index.html"]
+    listed = [tag.text for tag in ElementTree.fromstring(told["sitemap.xml"]).iter() if tag.tag.endswith("loc")]
+    assert listed == [f"https://board.example/{path}" for path in sorted(told) if path.endswith("html")]
+    assert 'property="og:image" content="https://board.example/static/card.png"' in told["index.html"]
 
 
 @pytest.mark.parametrize(
