@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from bench.digest import digest_of
-from bench.mode import FLOAT
+from bench.mode import FLOAT, read_mode
 from bench.pages import words
 from bench.pages.cells import Cell, Column, Line, filled, missing
 from bench.pages.drawing import inline_json
@@ -168,8 +168,14 @@ class _Cells:
             if board.mode == FLOAT
             else {}
         )
-        self.modes = [
-            Column(f"mode {mode}", mode, "number", f"Loss in mode {mode} above the same runs’ in {board.mode}, nats.")
+        self.modes = [  # at first those that round to nearest: what an algorithm gains over it, a reader asks for
+            Column(
+                f"mode {mode}",
+                mode,
+                "number",
+                f"Loss in mode {mode} above the same runs’ in {board.mode}, nats.",
+                shown=read_mode(mode).algorithm in (None, "round"),
+            )
             for mode in sorted({mode for lost in self.lost.values() for mode in lost})
         ]
 

@@ -20,6 +20,7 @@ WIDTH, HEIGHT = 640, 380
 ARROWS = {"low": "M-1-1L0 0L1-1", "high": "M-1 1L0 0L1 1"}  # at an open end, tip at the edge: down and up
 ARROWS_ACROSS = {"low": "M1-1L0 0L1 1", "high": "M-1-1L0 0L-1 1"}  # to the left and to the right
 LABEL_GAP = 15  # pixels between the labels of two lines
+RATIOS = alt.Axis(labelExpr="format(datum.value, '.3~g')", labelOverlap=True)  # by itself a log axis leaves 0.9 bare
 TIP = alt.Tooltip("say:N")  # shown where a reader points at a mark
 CURVE_POINTS = 97
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import altair as alt
 
-from bench.pages.charts import arrows
+from bench.pages.charts import RATIOS, arrows
 from bench.pages.drawing import INK, Drawn, chart_of, draw
 from bench.pages.marks import closed_ends, drawn_ends, open_ends
 from bench.pages.shell import Page
@@ -93,8 +93,9 @@ def pareto_chart(view: BoardView, lines: Sequence[ParetoLine]) -> Drawn:
         {"step": one.beside.step, "speedup": edge, "side": side, "front": FRONTS[one.on_front]}
         for one in lines for edge, side in open_ends(_speedup(one), *up)
     ]  # fmt: skip
-    x = alt.X("step:Q", title="step time over the reference’s", scale=alt.Scale(type="log", domain=across, nice=False))
-    y, low = (alt.Y(f"{name}:Q", title="token speedup", scale=alt.Scale(type="log", domain=up, nice=False))
+    x = alt.X("step:Q", title="step time over the reference’s", axis=RATIOS,
+              scale=alt.Scale(type="log", domain=across, nice=False))  # fmt: skip
+    y, low = (alt.Y(f"{name}:Q", title="token speedup", axis=RATIOS, scale=alt.Scale(type="log", domain=up, nice=False))
               for name in ("speedup", "low"))  # fmt: skip
     tooltip = [alt.Tooltip("entry:N"), alt.Tooltip("said:N", title="token speedup"), alt.Tooltip("interval:N"),
                alt.Tooltip("time:N", title="time speedup"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from bench.pages.charts import COLOURS, SHAPES, arrows
+from bench.pages.charts import COLOURS, RATIOS, SHAPES, arrows
 from bench.pages.drawing import INK, Drawn, chart_of, draw
 from bench.pages.marks import closed_ends, drawn_ends, open_ends
 from bench.pages.shell import Page
@@ -127,7 +127,8 @@ def scale_chart(size: Size, entries: Sequence[str], number: str) -> Drawn:
     x = alt.X("budget:Q", title=f"budget on {size.task}",
               scale=alt.Scale(type="log", domain=[size.budgets[0] / 1.3, last * 2.2], nice=False),
               axis=alt.Axis(values=list(size.budgets), labelExpr=f"{names} : ''", grid=False))  # fmt: skip
-    y, low = (alt.Y(f"{name}:Q", title="speedup at equal loss", scale=alt.Scale(type="log", domain=up, nice=False))
+    y, low = (alt.Y(f"{name}:Q", title="speedup at equal loss", axis=RATIOS,
+                    scale=alt.Scale(type="log", domain=up, nice=False))
               for name in ("speedup", "low"))  # fmt: skip
     hue = alt.Color("entry:N", title="entry", sort=list(entries),
                     scale=alt.Scale(domain=list(entries), range=list(COLOURS[: len(entries)])))  # fmt: skip

@@ -7,7 +7,7 @@ import altair as alt
 
 from bench.outlook import ladder_tokens, searched_tokens
 from bench.pages import words
-from bench.pages.charts import ARROWS_ACROSS, COLOURS, WIDTH, arrows
+from bench.pages.charts import ARROWS_ACROSS, COLOURS, RATIOS, WIDTH, arrows
 from bench.pages.drawing import INK, Drawn, chart_of, draw
 from bench.pages.marks import closed_ends, drawn_ends, open_ends
 from bench.pages.views import BoardView, Line, Material
@@ -88,7 +88,7 @@ def forest(view: BoardView, number: str) -> Drawn:
     base = chart_of(points)
     layers = [
         chart_of([{"one": 1.0}]).mark_rule(color=INK, strokeDash=[2, 3]).encode(
-            x=alt.X("one:Q", scale=x, title="speedup at equal loss (log scale)")),
+            x=alt.X("one:Q", scale=x, axis=RATIOS, title="speedup at equal loss (log scale)")),
         base.mark_rule(color=COLOURS[0], strokeWidth=2.5).encode(
             x=alt.X("low:Q", scale=x), x2=alt.X2("high:Q"), y=y, tooltip=tip),
         base.mark_point(color=COLOURS[0], filled=True, size=70, opacity=1).encode(

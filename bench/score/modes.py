@@ -103,9 +103,12 @@ def mode_table(
             (cell for cell in there.cells if cell.mode == name),
             key=lambda cell: (cell.entry != task.reference, cell.entry, cell.budget),
         )
-        speedups = _speedups(there, mine, task, name, track, tau, twins, looks)
+        read = mine[0].entry == task.reference
+        speedups = _speedups(there, mine, task, name, track, tau, twins, looks) if read else {}
         unranked = {task.reference, *controls, *(twins or {})}
         found[name] = _ranked(compare(mine, task.reference), speedups, unranked)
+    if unread := [name for name, lines in found.items() if lines[0].cell.entry != task.reference]:
+        notes.append(f"no speedups in {', '.join(unread)}: {task.reference} was not measured there")
     measured = measures(chosen.cells, there.finished)
     distinct = [one for one in measured if one.entry not in (twins or {})]  # a placebo is its twin's once more
     return ModeTable(
