@@ -33,7 +33,7 @@ speed: $(VENV)/installed
 	@for script in tests/speed/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
 
 bench: $(VENV)/installed
-	cd tests/speed && ../../$(VENV)/bin/pytest benchmarks.py -p no:xdist --override-ini pythonpath=. \
+	cd tests/speed && ../../$(VENV)/bin/pytest benchmarks.py -p no:xdist --override-ini pythonpath=tests/speed \
 	  --benchmark-columns=median,iqr,rounds --benchmark-sort=name
 
 lint: $(VENV)/installed
