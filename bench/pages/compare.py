@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from markupsafe import Markup
@@ -130,7 +131,7 @@ def _tests(board: Board, budget: float, places: dict[str, int]) -> tuple[tuple[i
     for (one, other), pair in versus_at(board, budget).items():
         i, j = places[one], places[other]
         found.append((i, j, pair) if i < j else (j, i, turned(pair)))
-    return tuple(sorted(found, key=lambda pair: pair[:2]))
+    return tuple(sorted(found, key=itemgetter(0, 1)))
 
 
 def turned(pair: Versus) -> Versus:

@@ -77,6 +77,7 @@ def make_board(
     costs: Costs | None = None,
     logs: Logs | None = None,
     controls: Collection[str] = (),
+    standings: bool = True,
 ) -> Board:
     """Return the board of one task, mode and track.
 
@@ -85,7 +86,8 @@ def make_board(
     entry that each placebo is a further tuning of, by default from their names. looks gives the look that an entry's
     plan is at (0 by default: nothing was added to it), costs what an entry costs beside tokens, logs the runs' logs by
     run_id.
-    controls are shown, and take no part where rows are compared.
+    controls are shown, and take no part where rows are compared. Without standings, which take most of the time, rows
+    have speedups alone.
     """
     given = Tau(tau) if isinstance(tau, float | int) else tau
     if given is not None and not (math.isfinite(given.value) and given.value >= 0):
@@ -103,8 +105,9 @@ def make_board(
     seeds = [len(rung.losses) for rung in sorted(ground.measured, key=lambda rung: rung.charged_tokens)]
     scorer = Scorer(curve, fit, noise, seeds, found, looks)
     not_ranked = _not_ranked(track, None if found is None else found.value, no_speedup, no_interval(noise))
-    scored, failing = _scored(rows, ladder, scorer, sorted(stable), not_ranked, no_speedup, costs or {}, logs or {},
-                               task.scoring_documents)  # fmt: skip
+    scored, failing = _scored(rows, ladder, scorer, sorted(stable), no_speedup, costs or {}, logs or {})
+    if standings and not_ranked is None:
+        scored = with_standings(scored, scorer, sorted(stable), costs or {}, logs or {}, task.scoring_documents)
     return Board(
         task=chosen.task,
         mode=mode,
@@ -207,13 +210,11 @@ def _scored(
     ladder: Row,
     scorer: Scorer,
     stable: Sequence[float],
-    not_ranked: str | None,
     no_speedup: str | None,
     costs: Costs,
     logs: Logs,
-    documents: int | None,
 ) -> tuple[list[Row], tuple[str, ...]]:
-    """Return the rows with all that is read of them, and what must fail a build."""
+    """Return the rows with all that is read of each alone, and what must fail a build."""
     paired = [with_correlation(row, ladder) for row in rows]
     if no_speedup is not None:
         return paired, ()
@@ -224,7 +225,7 @@ def _scored(
         f"placebo {placebo} differs from its twin {twin} at {rung_name(budget)}"
         for placebo, twin, budget in placebos_apart(scored, scorer, stable)
     )
-    return (with_standings(scored, scorer, stable, costs, logs, documents) if not_ranked is None else scored), failing
+    return scored, failing
 
 
 def _headline_budget(rows: Sequence[Row], unstable: Sequence[float]) -> float | None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 from bench.score.speedup import Speedup
 
@@ -107,8 +108,8 @@ def dominators(names: Sequence[str], better: Sequence[Sequence[bool]], costs: Se
     its step time and its memory are no larger, beyond the tolerance. What was not measured dominates nothing.
     """
     return [
-        tuple(names[i] for i in range(len(names)) if better[i][j] and _no_worse(costs[i], costs[j]))
-        for j in range(len(names))
+        tuple(name for name, cost in compress(zip(names, costs, strict=True), column) if _no_worse(cost, own))
+        for column, own in zip(zip(*better, strict=True), costs, strict=True)
     ]
 
 

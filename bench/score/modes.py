@@ -213,7 +213,7 @@ def _speedups(
         ]
     try:
         board = make_board(rows, task, task.reference, mode, track, chosen.reference_track, tau, twins=twins,
-                           looks=looks)  # fmt: skip
+                           looks=looks, standings=False)  # fmt: skip
     except BenchError as error:
         notes.append(f"no speedups in {mode}: {error.what}")
         return {}

@@ -75,7 +75,7 @@ def tie_groups(apart: NDArray[np.bool_]) -> list[tuple[int, ...]]:
     They are the maximal cliques of the graph of pairs not told apart (Bron and Kerbosch 1973, with a pivot).
     """
     count = len(apart)
-    tied = [{j for j in range(count) if j != i and not apart[i, j]} for i in range(count)]
+    tied = [set(np.flatnonzero(~row).tolist()) - {i} for i, row in enumerate(apart)]
     found: list[tuple[int, ...]] = []
 
     def grow(group: set[int], candidates: set[int], done: set[int]) -> None:
