@@ -13,8 +13,9 @@ from bench.mode import FLOAT
 from bench.plan import Plan
 from bench.record import Track
 from bench.setting import Places
-from bench.tuned import DECAY, Tuned, lent_values, read_tuned, rest_of
-from bench.tuning import BATCH, FACTOR, MODE, Configuration
+from bench.task import rung_name
+from bench.tuned import Tuned, lent_values, read_tuned, rest_of
+from bench.tuning import BATCH, DECAY, FACTOR, MODE, Configuration
 
 
 @dataclass(frozen=True)
@@ -65,19 +66,30 @@ class Orders:
 
     def _scaled(self, rung: float) -> Transfer:
         """Return the yardstick's decay, and by shape the yardstick's mean update over the entry's own; 1 where a pilot
-        measured none."""
+        measured none. A ladder goes on at what it began with, whatever a pilot would measure today."""
         if rung not in self._scales:
-            theirs, seed = self._yardstick.at(rung), self.plan.tuning.seeds[0]
-            mine = replace(self.run("transfer", rung, seed, self._lent(rung)), transfer={DECAY: _number(theirs[DECAY])})
-            reference = replace(
-                mine, entry=self.paths.yardstick, name=self.paths.yardstick.stem, values=theirs, rest=None,
-                entry_digest=Entry(self.paths.yardstick).digest,
-            )  # fmt: skip
-            own, wanted = (read_sizes(path) for _, path in sorted(self._pilots([mine, reference]).items()))
-            both = {shape: (wanted[shape], size) for shape, size in own.items() if size > 0 and shape in wanted}
-            scales = {shape: float(f"{aim / size:.6g}") for shape, (aim, size) in both.items()}
-            self._scales[rung] = {DECAY: _number(theirs[DECAY]), **scales}
+            self._scales[rung] = self._written(rung) or self._measured(rung)
         return self._scales[rung]
+
+    def _written(self, rung: float) -> Transfer:
+        """Return the scales that the plan's tuned values have, or none."""
+        tuned = read_tuned(self.paths.entry, self.plan.task, self.plan.entry)
+        if tuned is None or (self.plan.after is None and tuned.plan != self.plan.digest):
+            return {}
+        values, home = tuned.transfer.get(FLOAT, {}).get(rung_name(rung), {}), "transfer."
+        return {name.removeprefix(home): _number(v) for name, v in values.items() if name.startswith(home)}
+
+    def _measured(self, rung: float) -> Transfer:
+        theirs, seed = self._yardstick.at(rung), self.plan.tuning.seeds[0]
+        mine = replace(self.run("transfer", rung, seed, self._lent(rung)), transfer={DECAY: _number(theirs[DECAY])})
+        reference = replace(
+            mine, entry=self.paths.yardstick, name=self.paths.yardstick.stem, values=theirs, rest=None,
+            entry_digest=Entry(self.paths.yardstick).digest,
+        )  # fmt: skip
+        own, wanted = (read_sizes(path) for _, path in sorted(self._pilots([mine, reference]).items()))
+        both = {shape: (wanted[shape], size) for shape, size in own.items() if size > 0 and shape in wanted}
+        scales = {shape: float(f"{aim / size:.6g}") for shape, (aim, size) in both.items()}
+        return {DECAY: _number(theirs[DECAY]), **scales}
 
     @cached_property
     def _yardstick(self) -> Tuned:

@@ -13,8 +13,8 @@ from bench.plan import Plan, read_plan
 from bench.record import Digest, write_atomically
 from bench.spec import Spec, read_toml
 from bench.task import rung_name
+from bench.tuning import DECAY
 
-DECAY = "weight_decay"
 REST = ("lr", "beta1", "beta2", "eps", DECAY)  # what of the yardstick's values trains the unclaimed
 ByMode = dict[str, dict[str, dict[str, Value]]]  # values by mode and rung, as "0.5x"
 

@@ -5,7 +5,7 @@ sent their losses, and returns the tuned values of every rung. bench.trials feed
 """
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -19,6 +19,7 @@ SPREAD = 1.7  # factor about the sweep's best learning rate that the Sobol point
 LONGEST_SWEEP = 6  # trials beyond the planned ones, while the best lies at an end
 FACTOR = "lr_factor"  # of the transfer track's two extra trials: the yardstick's learning rate times this
 BATCH = "batch_factor"  # of the yardstick's trials with the task's batch times this
+DECAY = "weight_decay"
 MODE = "mode"  # of the trials in a mode that trains rounded
 MODE_FACTORS = (0.5, 1.0)  # learning rates tried there, as multiples of the float one (protocol E)
 DIGITS = 4  # significant digits of a value: the lattice
@@ -50,7 +51,8 @@ def tune(plan: Plan, steps: dict[float, int]) -> Search:
         yield [Configuration("transfer", rung, {FACTOR: factor}) for factor in (0.5, 2.0)]
     if plan.yardstick is None:  # the yardstick's own: is the task's batch its best? Shown, never used
         for factor in (0.5, 2.0):
-            yield from _batch(plan, at_other_length(tuned[rung], steps[rung], round(steps[rung] / factor)), factor)
+            start = at_other_length(tuned[rung], steps[rung], round(steps[rung] / factor), plan.fixed)
+            yield from _batch(plan, start, factor)
     return tuned
 
 
@@ -62,7 +64,7 @@ def extend(plan: Plan, steps: dict[float, int], tuned: Tuned) -> Search:
     longer = [other for other in sorted(plan.ladder) if other > rung]
     for other in [other for other in (*shorter, *longer) if other not in found]:
         near = min(o for o in found if o > other) if other < rung else max(o for o in found if o < other)
-        start = at_other_length(found[near], steps[near], steps[other])
+        start = at_other_length(found[near], steps[near], steps[other], plan.fixed)
         found[other] = yield from _learning_rates(plan, other, start)
         if other in plan.tuning.refined:
             found[other] = yield from _refine(plan, other, (found[other], None))
@@ -84,11 +86,12 @@ def in_mode(plan: Plan, mode: str, tuned: Tuned) -> Search:
     The trial at the float values is the lane that shows what they do in the mode.
     """
     rung = plan.tuning.rung
-    batch = [Configuration("mode", rung, {**at_other_rate(tuned[rung], factor), MODE: mode}) for factor in MODE_FACTORS]
+    start, held = tuned[rung], plan.fixed
+    batch = [Configuration("mode", rung, {**at_other_rate(start, factor, held), MODE: mode}) for factor in MODE_FACTORS]
     losses = yield batch
     finished = [(loss, -factor) for factor, loss in zip(MODE_FACTORS, losses, strict=True) if loss is not None]
     factor = -min(finished)[1] if finished else 1.0  # where none finished, the runs tell it at the float values
-    return {other: at_other_rate(values, factor) for other, values in tuned.items()}
+    return {other: at_other_rate(values, factor, held) for other, values in tuned.items()}
 
 
 Best = tuple[dict[str, Value], float | None]  # values and their loss; None where they were not run as they are
@@ -130,9 +133,11 @@ def _line(at: Callable[[float], Configuration], factors: list[float]) -> Generat
 
 def _batch(plan: Plan, start: dict[str, Value], factor: float) -> Generator[list[Configuration], Losses, None]:
     """Half and twice the task's batch at learning rates of their own (protocol A8)."""
-    yield from _line(
-        lambda f: Configuration("batch", plan.tuning.rung, {**at_other_rate(start, f), BATCH: factor}), [0.5, 1.0, 2.0]
-    )
+
+    def at(rate: float) -> Configuration:
+        return Configuration("batch", plan.tuning.rung, {**at_other_rate(start, rate, plan.fixed), BATCH: factor})
+
+    yield from _line(at, [0.5, 1.0, 2.0])
 
 
 def _sobol(plan: Plan, best: Best) -> Generator[list[Configuration], Losses, Best]:
@@ -202,11 +207,11 @@ def _learning_rates(
 ) -> Generator[list[Configuration], Losses, dict[str, Value]]:
     """The learning rate x {1/2, 1, 2} and the vertex of the parabola in ln lr through the best and its neighbours."""
     factors = [0.5, 1.0, 2.0]
-    line = yield from _line(lambda f: Configuration("rung", rung, at_other_rate(start, f)), factors)
+    line = yield from _line(lambda f: Configuration("rung", rung, at_other_rate(start, f, plan.fixed)), factors)
     place = _lowest(line)
     if place is None:  # the rung is run at what its neighbour's values lead to, and its failures are rows
         return start
-    return at_other_rate(line[place][0], 2.0 ** vertex([loss for _, loss in line], place))
+    return at_other_rate(line[place][0], 2.0 ** vertex([loss for _, loss in line], place), plan.fixed)
 
 
 def vertex(losses: Losses, place: int) -> float:
@@ -219,19 +224,25 @@ def vertex(losses: Losses, place: int) -> float:
     return 0.5 * (low - high) / (low - 2 * middle + high)  # within half a place, since the middle is the lowest
 
 
-def at_other_rate(values: dict[str, Value], factor: float) -> dict[str, Value]:
-    """Return the values with the learning rate times a factor; weight decay keeps its timescale."""
-    changed = {"lr": rounded(_number(values["lr"]) * factor)}
-    if "weight_decay" in values:
-        changed["weight_decay"] = rounded(_number(values["weight_decay"]) / factor)
-    return {**values, **changed}
+def at_other_rate(values: dict[str, Value], factor: float, held: Collection[str] = ()) -> dict[str, Value]:
+    """Return the values with the learning rate times a factor; a weight decay that is not held keeps its timescale."""
+    return _at_decay({**values, "lr": rounded(_number(values["lr"]) * factor)}, 1 / factor, held)
 
 
-def at_other_length(values: dict[str, Value], steps: int, other_steps: int) -> dict[str, Value]:
-    """Return the values for a run of other length: weight decay keeps its timescale 1 / (lr wd steps)."""
-    if "weight_decay" not in values:
+def at_other_length(
+    values: dict[str, Value], steps: int, other_steps: int, held: Collection[str] = ()
+) -> dict[str, Value]:
+    """Return the values for a run of other length: weight decay keeps its timescale 1 / (lr wd steps).
+
+    A decay that the entry holds is a part of its method, as the shrinking of a Frank-Wolfe step is.
+    """
+    return _at_decay(values, steps / other_steps, held)
+
+
+def _at_decay(values: dict[str, Value], factor: float, held: Collection[str]) -> dict[str, Value]:
+    if DECAY in held or DECAY not in values:
         return values
-    return {**values, "weight_decay": rounded(_number(values["weight_decay"]) * steps / other_steps)}
+    return {**values, DECAY: rounded(_number(values[DECAY]) * factor)}
 
 
 def scrambled(count: int, dimensions: int, task_digest: str, scramble: int) -> list[list[float]]:

@@ -136,6 +136,18 @@ def test_half_and_twice_the_batch_have_learning_rates_of_their_own_and_move_no_t
     assert not [wanted for wanted, _ in searched(plan_of(), bowl())[0] if wanted.stage == "batch"]
 
 
+def test_a_decay_that_the_entry_holds_is_part_of_its_method_and_never_moved():
+    """As of Scion, whose decay of 1 makes its step one of Frank and Wolfe."""
+    plan = plan_of()
+    held = {**plan.fixed, "weight_decay": 1.0}
+    space = {name: dimension for name, dimension in plan.space.items() if name != "weight_decay"}
+    plan = plan.model_copy(update={"fixed": held, "space": space})
+    rates = {lr for wanted, _ in searched(plan, bowl())[0] if (lr := wanted.values.get("lr")) is not None}
+    tried, tuned = searched(plan, bowl())
+    assert len(rates) > 6 and {w.values["weight_decay"] for w, _ in tried if w.stage != "transfer"} == {1.0}
+    assert {values["weight_decay"] for values in tuned.values()} == {1.0}
+
+
 def test_no_trial_is_asked_for_twice_in_a_batch():
     def loss(wanted):
         return bowl()(wanted) + 0.3 * (wanted.values["weight_decay"] - 0.8 / wanted.rung) ** 2
@@ -150,6 +162,8 @@ def test_weight_decay_keeps_its_timescale():
         assert other["lr"] * other["weight_decay"] * steps == pytest.approx(1e-3 * 0.1 * 500)
         assert other["beta2"] == 0.9
     assert at_other_rate({"lr": 1.0}, 2.0) == {"lr": 2.0} and at_other_length({"lr": 1.0}, 1, 2) == {"lr": 1.0}
+    for other in (at_other_rate(values, 4.0, held=values), at_other_length(values, 500, 2000, held=values)):
+        assert other["weight_decay"] == 0.1
     _, tuned = searched(plan_of(), bowl())
     scales = [v["lr"] * v["weight_decay"] * STEPS[rung] for rung, v in tuned.items() if v["weight_decay"]]
     assert max(scales) / min(scales) < 1.01

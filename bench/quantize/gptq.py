@@ -94,8 +94,9 @@ def round_model(
                         f"{names[together[0]]}: its inputs on the calibration text are not all numbers",
                         "this checkpoint has diverged, and cannot be calibrated",
                     )
-                for layer, outcome in zip(together, _round_together(together, hessian, dampings), strict=True):
-                    outcomes[names[layer]] = outcome
+                with torch.autocast(model.device.type, enabled=False):  # or what columns make up for is summed in bf16
+                    found = _round_together(together, hessian, dampings)
+                outcomes |= {names[layer]: outcome for layer, outcome in zip(together, found, strict=True)}
             states = [_output(block, state, others) for state in states]
     return outcomes
 

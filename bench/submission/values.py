@@ -11,7 +11,8 @@ from bench.plan import Plan
 from bench.submission.desk import Values, short
 from bench.task import rung_name
 from bench.trials import state_after
-from bench.tuned import DECAY, Tuned, lent_values
+from bench.tuned import Tuned, lent_values
+from bench.tuning import DECAY
 
 Odd = Iterator[tuple[str, str]]  # (key, reason)
 SCALE = re.compile(r"transfer\.\d+x\d+")  # of the updates of one shape's matrices, measured by a pilot

@@ -19,7 +19,8 @@ from bench.submission.judge import verify
 from bench.submission.pack import files_of, write_bundle
 from bench.task import read_task, rung_name
 from bench.trials import state_of
-from bench.tuned import DECAY, Cost, Tuned, lent_values, read_tuned, tuned_path, write_tuned
+from bench.tuned import Cost, Tuned, lent_values, read_tuned, tuned_path, write_tuned
+from bench.tuning import DECAY
 
 UNMADE = "no record of"  # all that is missing where no run was made
 

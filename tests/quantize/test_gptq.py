@@ -144,6 +144,21 @@ def test_every_layer_is_rounded_in_order_on_the_inputs_that_the_rounded_ones_bef
         torch.testing.assert_close(hessian.double(), totals[layer], rtol=1e-4, atol=1e-4 * float(hessian.abs().max()))
 
 
+def test_columns_make_up_for_one_another_in_full_precision(monkeypatch):
+    """The model runs under autocast, where the product that updates all columns behind a block would be bf16."""
+    seen, whole = [], gptq.round_columns
+
+    def watched(weight, *rest):
+        seen.append((weight.dtype, torch.is_autocast_enabled(weight.device.type)))
+        return whole(weight, *rest)
+
+    monkeypatch.setattr(gptq, "round_columns", watched)
+    model = build_model(TINY, CONTEXT, seed=0).eval()
+    convert(model, read_mode("ptq-w4-gptq"))
+    gptq.round_model(model, calibration())
+    assert seen and set(seen) == {(torch.float32, False)}
+
+
 def test_layers_that_no_damping_helps_are_rounded_to_nearest_and_counted():
     model = build_model(TINY, CONTEXT, seed=0).eval()
     convert(model, mode())
