@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.digest import text_of_source
 from bench.errors import BenchError
 from bench.recognition import recognitions
 from bench.spec import read_text
@@ -88,7 +89,7 @@ def refuse(source: Path) -> None:
 def forbidden(text: str, where: str = "optimizer.py") -> list[Finding]:
     """Return what the source may not do, by line."""
     try:
-        tree = ast.parse(text)
+        tree = ast.parse(text_of_source(text.encode()))
         module = _Module(tree)
         found = [Finding(getattr(node, "lineno", 1), what) for node in ast.walk(tree) for what in module.look(node)]
         found += [Finding(getattr(node, "lineno", 1), what) for node, what in recognitions(tree)]

@@ -18,6 +18,40 @@ def test_comments_docstrings_and_blank_lines_are_left_out_and_strings_are_not():
     assert code_without_prose(PLAIN.replace("no comment", "another")) != code_without_prose(PLAIN)
 
 
+BESIDE = {  # code that differs in a number alone
+    "after a docstring": '"""A fact."""; FACTOR = {}\n',
+    "after a docstring of two bytes a letter": '"""\u00e9\u00e9"""; FACTOR = {}\n',
+    "behind a definition": 'def f(): "A fact."; return {}\n',
+    "beside what only str.splitlines takes for ends of lines":
+        'A = "\x0c\u2028"; B = {}\ndef f():\n    """A fact."""\n',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", BESIDE)
+def test_all_code_is_in_the_digest(where):
+    two, nine = BESIDE[where].format(2), BESIDE[where].format(9)
+    assert code_without_prose(two) != code_without_prose(nine)
+    assert code_without_prose(two.replace("\n", "\r\n")) == code_without_prose(two)
+
+
+def test_blanks_within_a_string_are_in_the_digest():
+    text = 'A = """a\nb"""\n'
+    assert len({code_without_prose(text.replace("a", each)) for each in ("a", "a ", "a\n", "a\n\n", "a\n ")}) == 5
+
+
+def test_a_docstring_on_the_line_of_its_code_is_left_out_alone():
+    assert code_without_prose('class A(Exception): """\u00e9."""  # why\n') == "class A(Exception):"
+    assert code_without_prose('def f():\n    ("A fact, "\n     "at length."); return 2\n') == "def f():\n    ; return 2"
+
+
+def test_a_source_that_another_codec_would_read_as_other_code_is_refused(tmp_path):
+    (tmp_path / "a.py").write_text("# coding: utf-7\n# +AAo-FACTOR=9\n")
+    with pytest.raises(BenchError, match="declares the encoding utf-7, expected UTF-8"):
+        digest_of_sources([tmp_path / "a.py"])
+    (tmp_path / "b.py").write_text("# coding: utf8\nFACTOR = 9\n")
+    assert digest_of_sources([tmp_path / "b.py"])
+
+
 def test_a_changed_operator_changes_the_digest(tmp_path):
     (tmp_path / "a.py").write_text("x = 1 + 2\n")
     (tmp_path / "b.py").write_text("x = 1 - 2\n")

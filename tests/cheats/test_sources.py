@@ -119,6 +119,11 @@ def test_the_source_lint_stops_one_that(what, tmp_path):
     assert any(said in str(finding) for finding in forbidden(entry.source.read_text())), caught.value.what
 
 
+def test_no_codec_makes_other_code_of_a_source_than_is_read_here():
+    with pytest.raises(BenchError, match="declares the encoding utf-7, expected UTF-8"):
+        forbidden("# coding: utf-7\n# +AAo-open(0)\n")
+
+
 def test_no_honest_source_is_refused():
     entries = find_entries(ROOT / "baselines")
     assert len(entries) > 15
