@@ -25,6 +25,8 @@ from bench.trials import State, state_after, state_of
 from bench.tuned import ByMode, Cost, Tuned, by_mode, merged, read_tuned, tuned_path, write_tuned
 from bench.tuning import Configuration
 
+SEARCHES = ("sweep", "sobol", "refine")  # stages whose selecting losses are of one rung, batch and track
+
 
 class Engine(Protocol):
     def map(self, function: Callable[[Job], Path], jobs: Sequence[Job]) -> Iterator[tuple[int, Path]]:
@@ -41,7 +43,7 @@ class Stand:
     done_tokens: float = 0.0
     waiting_tokens: float = 0.0
     stage: str = ""
-    best: float | None = None
+    best: float | None = None  # selecting loss of the search so far, nats
     last: str = ""
     failures: list[str] = field(default_factory=list)
     spoilt: list[str] = field(default_factory=list)  # modes that failed on a checkpoint, or in some of its layers
@@ -258,7 +260,7 @@ class Conductor:
             stand.last = f"{job}: {outcome}" + ("" if loss is None else f" {loss:.4f}")
             if outcome != "finished":
                 stand.failures.append(stand.last)
-            elif job.rung == self.plan.tuning.rung and job.mode == FLOAT and loss is not None:
+            elif stand.stage in SEARCHES and job.rung == self.plan.tuning.rung and loss is not None:
                 stand.best = loss if stand.best is None else min(stand.best, loss)
         self.report(stand)
 

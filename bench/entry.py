@@ -18,6 +18,7 @@ from bench.spec import Spec, read_text, read_toml
 
 Value = float | int | bool | str
 WARMUP = "warmup_fraction"  # the harness's own dimension of every entry's space
+BATCH, MODE = "batch_factor", "mode"  # a trial's: the task's batch times this, and the mode that it trains in
 
 
 class Range(Spec):
@@ -82,13 +83,12 @@ class Facts(Spec):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Facts":
-        both = sorted(set(self.fixed) & set(self.search))
-        if both:
+        if both := sorted(set(self.fixed) & set(self.search)):
             raise ValueError(f"{both[0]} is both fixed and searched")
         if self.schedule.kind in ("cosine", "wsd", "refined") and not self.control:
             raise ValueError(f"schedule.kind {self.schedule.kind} is for controls: entries decay linearly, all alike")
-        if WARMUP in self.fixed or WARMUP in self.search:
-            raise ValueError(f"{WARMUP} is the harness's: its default stands in [schedule]")
+        if taken := {BATCH, MODE, WARMUP} & {*self.fixed, *self.search}:
+            raise ValueError(f"{min(taken)} is the harness's name; a warm-up's default stands in [schedule]")
         if len(self.search) > 3 + ("lr" in self.search):
             raise ValueError("at most 3 dimensions beside the learning rate and the warm-up are searched")
         if not self.transfer and self.transfer_reason is None:

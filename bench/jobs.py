@@ -101,13 +101,13 @@ def make(job: Job, report: Report = lambda step, steps, loss: None) -> Path:
         return run(request, job.places, watch, job.checkpoint_seconds)
 
 
-def complete(job: Job, report: Report = lambda step, steps, loss: None) -> Path:
+def complete(job: Job) -> Path:
     """Make the job's record, where it does not stand, and measure its finished checkpoint in the modes after training.
 
     Every mode is written as soon as it is measured, so a killed worker's next goes on with the one under way. Weights
     that are gone are made again by a replay, and removed once nothing is left to measure.
     """
-    path = make(job, report) if job.record is None else job.record
+    path = make(job) if job.record is None else job.record
     record = read_record(path)
     weights = job.places.weights
     if not job.after or record.outcome != "finished" or weights is None:
@@ -118,8 +118,7 @@ def complete(job: Job, report: Report = lambda step, steps, loss: None) -> Path:
     claim.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(claim):
         if missing_weights(path, request.task, job.after, weights):
-            watch = Watch(progress=lambda now, steps, batch_tokens: report(now.step, steps, now.losses[-1]))
-            replay(path, request.task, request.entry, job.places, watch, weights_folder=weights)
+            replay(path, request.task, request.entry, job.places, Watch(), weights_folder=weights)
         for _ in measure_finished(path, request.task, job.after, weights, job.places.data):
             pass
         forget_all(path, request.task, weights)
@@ -147,7 +146,7 @@ class Sizes(Spec):
     cause: str | None = None  # why it ended early
 
 
-def pilot(job: Job, report: Report = lambda step, steps, loss: None) -> Path:
+def pilot(job: Job) -> Path:
     """Measure the sizes of the job's unscaled updates over its first steps, once, and return the file with them.
 
     One that diverges or fails leaves what it measured until then: the runs that it is for say how they end.

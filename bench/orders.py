@@ -6,16 +6,16 @@ from functools import cached_property
 from pathlib import Path
 
 from bench.assemble import Transfer
-from bench.entry import Entry, Value
+from bench.entry import BATCH, MODE, Entry, Value
 from bench.errors import BenchError
 from bench.jobs import Job, read_sizes
 from bench.mode import FLOAT
-from bench.plan import Plan
+from bench.plan import PLACEBO, Plan
 from bench.record import Track
 from bench.setting import Places
 from bench.task import rung_name
 from bench.tuned import Tuned, lent_values, read_tuned, rest_of
-from bench.tuning import BATCH, DECAY, FACTOR, MODE, Configuration
+from bench.tuning import DECAY, FACTOR, Configuration
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,12 @@ class Orders:
         return replace(job, places=replace(job.places, records=job.places.work / "trials", weights=None))
 
     def run(self, track: Track, rung: float, seed: int, values: dict[str, Value], mode: str = FLOAT) -> Job:
+        """Return a scored run. A placebo is measured in no mode, now or later, so none of its weights are kept."""
+        places = replace(self.paths.places, weights=None) if PLACEBO in self.plan.entry else self.paths.places
         return Job(
             task=self.paths.task, entry=self.paths.entry, name=self.plan.entry, values=values, rung=rung, seed=seed,
             track=track, mode=mode, plan=self.plan.digest, machine_kind=self.plan.machine_kind,
-            task_digest=self.plan.task_digest, entry_digest=self.plan.entry_digest, places=self.paths.places,
+            task_digest=self.plan.task_digest, entry_digest=self.plan.entry_digest, places=places,
             rest=None if self.plan.yardstick is None else rest_of(self._yardstick.at(rung)),
         )  # fmt: skip
 

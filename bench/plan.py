@@ -119,9 +119,10 @@ def make_plan(
     if "lr" not in entry.facts.search:
         raise BenchError(f"{entry.path}: a plan needs [search.lr]", "an entry that has no learning rate is not tuned")
     own = entry.name == task.reference
-    if not own and yardstick is None:
+    if not own and (yardstick is None or yardstick.task_digest != task.digest):
+        other = "" if yardstick is None else f": those of the plan {yardstick.digest[:16]} are of another version of it"
         raise BenchError(
-            f"{task_name}: the yardstick {task.reference} has no tuned values here",
+            f"{task_name}: the yardstick {task.reference} has no tuned values on this task{other}",
             f"tune it first: bench evaluate tasks/{task_name}.toml with the entry {task.reference}",
         )
     if after is not None and after.look == LOOKS:

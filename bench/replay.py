@@ -10,10 +10,11 @@ from bench.assemble import Assembly, Request, Transfer, assemble
 from bench.clock import Clock
 from bench.entry import Entry, Value
 from bench.errors import BenchError
-from bench.evaluate.crossings import keeping
+from bench.evaluate.crossings import adopt, keeping
 from bench.evaluate.final import Final, measure
 from bench.evaluate.weights import keep
 from bench.facts import measured
+from bench.mode import read_mode
 from bench.model import weights_digest
 from bench.record import Log, Outcome, Record, read_log, read_record
 from bench.run import classify, ending, warm_up
@@ -58,7 +59,8 @@ def replay(
         raise BenchError("--keep-weights needs the whole run: leave --steps out")
     setting = settle(request_of(record, task, entry), watch, record.machine.compiled and not eager)
     assembly, progress = assemble(setting.request, places.data, setting.hardware, steps), Progress()
-    assembly = keeping(assembly, progress, setting.request, record.run_id, weights_folder)
+    draft = f".replay-{record.run_id}"
+    assembly = keeping(assembly, progress, setting.request, draft, weights_folder)
     outcome, final = _make_again(assembly, progress, watch, whole=steps is None)
     first, gap = compare_steps(log, progress)
     mine = measured(assembly, progress, final, assembly.workers)
@@ -69,12 +71,15 @@ def replay(
     notes = tuple(differences(record, setting))
     near = notes and gap <= task.replay.band and "outcome" not in differing
     verdict: Verdict = "identical" if same else "within band" if near else "different"
-    exported = _keep(assembly, record, weights_folder) if weights_folder else None
+    exported = None
+    if weights_folder:
+        exported = _keep(assembly, record, weights_folder)
+        adopt(weights_folder, draft, record.run_id, task.common_losses)  # now known to be the run's own
     return Replayed(verdict, progress.step, first, gap, differing, notes, exported)
 
 
 def request_of(record: Record, task: Task, entry: Entry) -> Request:
-    """Return the record's own request; a task or an entry that has changed since is refused."""
+    """Return the record's own request; a task, an entry or a mode that has changed since is refused."""
     inputs = record.inputs
     if task.digest != inputs.task_digest:
         raise BenchError(
@@ -86,6 +91,12 @@ def request_of(record: Record, task: Task, entry: Entry) -> Request:
         raise BenchError(
             f"the entry {inputs.entry} has changed since this record (digest {entry.digest[:12]}, "
             f"recorded {inputs.entry_digest[:12]})",
+            "check out the version the record was made with",
+        )
+    if read_mode(inputs.mode).digest != inputs.mode_digest:
+        raise BenchError(
+            f"the mode {inputs.mode} has changed since this record (digest {read_mode(inputs.mode).digest[:12]}, "
+            f"recorded {inputs.mode_digest[:12]})",
             "check out the version the record was made with",
         )
     values, rest, transfer = split_values(inputs.values)

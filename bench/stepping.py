@@ -34,16 +34,19 @@ class Arm:
     peak_bytes: int = 0
 
     def go(self, steps: int) -> float:
-        """Train so many steps on and return their mean seconds; what is not a step is outside the clock."""
+        """Train so many steps on and return the seconds for a batch of the task's tokens.
+
+        That is a step's seconds, but for who reads more or less in a step. What is not a step is outside the clock.
+        """
         assembly = self.assembly
         assembly.model.load_state_dict(self.weights)
         course = replace(assembly.course, stop_after=self.progress.step + steps, curve_every=assembly.course.steps + 1)
         _wait(assembly.parts.device, reset=True)
-        clock = Clock()
+        clock, before = Clock(), self.progress.tokens
         train(assembly.parts, course, self.progress, clock, lambda must: None, lambda now: None)
         self.peak_bytes = max(self.peak_bytes, _wait(assembly.parts.device))
         self.weights = {name: w.detach().clone() for name, w in assembly.model.state_dict().items()}
-        return clock.seconds / steps
+        return clock.seconds * course.batch_tokens / (self.progress.tokens - before)
 
 
 def measure_steps(

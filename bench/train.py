@@ -41,7 +41,7 @@ class Progress:
     train_seconds: float = 0.0
     lap_step_seconds: list[float] = field(default_factory=list)  # mean step time between two flushes
     initial_loss: float | None = None
-    peak_memory_bytes: int | None = None  # of training, evaluation left out; the larger where a run was resumed
+    peak_memory_bytes: int | None = None  # of training and its curve, in the last sitting of a run that was resumed
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from bench.entry import WARMUP, Range, Value
+from bench.entry import BATCH, MODE, WARMUP, Range, Value
 from bench.errors import BenchError
 from bench.ledger import Stage
 from bench.plan import Plan, space_of
@@ -18,9 +18,7 @@ from bench.task import rung_name
 SPREAD = 1.7  # factor about the sweep's best learning rate that the Sobol points keep to
 LONGEST_SWEEP = 6  # trials beyond the planned ones, while the best lies at an end
 FACTOR = "lr_factor"  # of the transfer track's two extra trials: the yardstick's learning rate times this
-BATCH = "batch_factor"  # of the yardstick's trials with the task's batch times this
 DECAY = "weight_decay"
-MODE = "mode"  # of the trials in a mode that trains rounded
 MODE_FACTORS = (0.5, 1.0)  # learning rates tried there, as multiples of the float one (protocol E)
 DIGITS = 4  # significant digits of a value: the lattice
 

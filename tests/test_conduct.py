@@ -214,7 +214,7 @@ def test_the_ladder_waits_for_the_tuning_and_a_plan_for_the_yardstick(tuned, tmp
         bench.conductor(placebo, Here()).ladder()
     other = started(tmp_path)
     assert newest_yardstick(other.entry("adamw-ref"), "small", other.board / "plans") is None
-    with pytest.raises(BenchError, match="the yardstick adamw-ref has no tuned values here"):
+    with pytest.raises(BenchError, match="the yardstick adamw-ref has no tuned values on this task"):
         other.plan("muon")
 
 
@@ -231,6 +231,7 @@ def test_a_placebo_has_records_of_its_own(tuned):
     placebo = bench.plan("adamw", placebo=2)
     bench.conductor(placebo, Here()).tune()
     twin = bench.plan("adamw")
+    assert bench.conductor(placebo, Here()).orders.run("tuned", 1.0, 0, {}).places.weights is None  # nothing reads them
     assert {run.seed for trial in bench.trials(placebo) for run in trial.runs} == {1200}
     assert read_tuned(bench.entry("adamw"), "small", "adamw@2").plan == placebo.digest
     assert read_tuned(bench.entry("adamw"), "small", "adamw") is None and placebo.digest != twin.digest
@@ -265,8 +266,18 @@ def test_a_shape_that_a_pilot_did_not_measure_is_not_scaled(tuned, tmp_path):
         files.append(tmp_path / f"{number}.json")
         files[-1].write_text(Sizes(sizes=sizes).model_dump_json())
     orders._pilots = lambda jobs: dict(enumerate(files))
-    scales = orders.transfer(1.0, 0).transfer
+    scales = orders._measured(1.0)
     assert {name: value for name, value in scales.items() if "x" in name} == {"32x32": 0.5}
+
+
+def test_a_ladder_goes_on_at_the_scales_that_it_began_with(tuned):
+    """Whatever a pilot would measure under another harness, or in another clone: its file there is not there."""
+    bench, plans = tuned
+    began = read_tuned(bench.entry("muon"), "small", "muon").transfer["bf16"]["2x"]
+    orders = bench.conductor(plans["muon"], Here()).orders
+    orders = type(orders)(plans["muon"], orders.paths, lambda jobs: pytest.fail("a pilot was made anew"))
+    scales = {f"transfer.{name}": value for name, value in orders.transfer(2.0, 0).transfer.items()}
+    assert len(scales) > 1 and scales == {name: value for name, value in began.items() if name in scales}
 
 
 def test_a_pilot_is_made_once(tuned):

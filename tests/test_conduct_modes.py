@@ -12,6 +12,7 @@ from bench import conduct
 from bench.children import quantized_path, read_quantized, write_crossing
 from bench.cli.main import app
 from bench.diagnosis import check_diagnosis, diagnosis_path
+from bench.entry import MODE
 from bench.errors import BenchError
 from bench.evaluate import finished
 from bench.evaluate.weights import kept
@@ -27,7 +28,7 @@ from bench.submission.after import measured
 from bench.submission.desk import Desk
 from bench.task import read_task
 from bench.tuned import read_tuned
-from bench.tuning import MODE, MODE_FACTORS, at_other_rate
+from bench.tuning import MODE_FACTORS, at_other_rate
 
 QAT, AFTER = "qat-w4a4-absmax", ("ptq-w4", "ptq-w4a4")
 LOSSES = "common_losses = [5.0, 4.45, 0.1]"

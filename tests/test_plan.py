@@ -226,8 +226,11 @@ def test_plans_of_names_that_begin_alike_are_told_apart(tmp_path):
 
 
 def test_a_plan_needs_a_yardstick_and_a_learning_rate():
-    with pytest.raises(BenchError, match="the yardstick adamw-ref has no tuned values here"):
+    with pytest.raises(BenchError, match="the yardstick adamw-ref has no tuned values on this task"):
         make_plan("nano", TASK, entry_at("muon"), KIND, None)
+    older = yardstick().model_copy(update={"task_digest": "0" * 64})
+    with pytest.raises(BenchError, match="are of another version of it"):
+        make_plan("nano", TASK, entry_at("muon"), KIND, older)
     with pytest.raises(BenchError, match=r"a plan needs \[search.lr\]"):
         make_plan("nano", TASK, entry_at("frozen-hidden"), KIND, yardstick())
 
@@ -247,6 +250,7 @@ MISTAKES = {
     "a log range from 0": (lambda t: t.replace("low     = 0.125", "low     = 0"), "a log range cannot start at 0"),
     "an unknown hyperparameter": (lambda t: t.replace("search.beta2", "search.beta3"), "hyperparameter beta2"),
     "a warm-up to search": (lambda t: t.replace("search.beta2", "search.warmup_fraction"), "is the harness's"),
+    "a name of the harness's": (lambda t: t.replace("search.beta2", "search.batch_factor"), "is the harness's name"),
     "a fixed one too": (lambda t: t.replace("beta1          = 0.9", "beta2 = 0.9"), "beta2 is both fixed and searched"),
 }
 

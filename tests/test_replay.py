@@ -127,6 +127,20 @@ def test_the_checkpoint_that_is_made_again_has_the_record_s_digest(tmp_path):
         again(path, task, tmp_path, weights_folder=tmp_path / "other")
 
 
+def test_what_another_run_s_curve_passed_is_never_kept_under_the_record_s_name(tmp_path, monkeypatch):
+    """At a common loss no digest of a record stands by the weights, so the run's last ones must answer for them."""
+    task = write_task(tmp_path)
+    task.write_text(f"common_losses = [5.0, 0.5]\n{task.read_text()}")
+    path, weights = make(task, ADAMW, tmp_path, budget=0.5), tmp_path / "weights"  # where entries are tuned
+    again(path, task, tmp_path, weights_folder=weights)
+    run_id = read_record(path).run_id
+    assert {home.name for home in weights.iterdir()} == {run_id, f"{run_id}@5"}
+    monkeypatch.setattr(replays, "weights_digest", lambda model: "0" * 64)
+    with pytest.raises(BenchError, match="not the record's"):
+        again(path, task, tmp_path, weights_folder=tmp_path / "other")
+    assert not any(home.name.startswith(run_id) for home in (tmp_path / "other").iterdir())
+
+
 def test_a_task_or_an_entry_that_changed_is_refused(tmp_path):
     path = make(write_task(tmp_path), ADAMW, tmp_path)
     other = write_task(tmp_path, clip="0.5")
@@ -134,6 +148,14 @@ def test_a_task_or_an_entry_that_changed_is_refused(tmp_path):
         again(path, other, tmp_path)
     with pytest.raises(BenchError, match="the entry adamw has changed"):
         again(path, write_task(tmp_path), tmp_path, entry=ROOT / "baselines/sgd/sgd.toml")
+
+
+def test_a_run_in_a_mode_whose_code_has_changed_since_is_refused(tmp_path):
+    task = write_task(tmp_path)
+    record = read_record(make(task, ADAMW, tmp_path))
+    other = record.inputs.model_copy(update={"mode_digest": "0" * 64})
+    with pytest.raises(BenchError, match="the mode bf16 has changed"):
+        replays.request_of(record.model_copy(update={"inputs": other}), read_task(task), Entry(ADAMW))
 
 
 def test_a_record_edited_by_hand_is_one_clear_line(tmp_path):

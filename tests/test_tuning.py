@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from planned import STEPS, TASK, bowl, key, plan_of, searched, trial_run, with_tuning, write_trials, yardstick
 from scipy.stats import qmc
 
-from bench.entry import WARMUP
+from bench.entry import BATCH, MODE, WARMUP
 from bench.errors import BenchError
 from bench.ledger import Trial
 from bench.plan import WARMUPS, add_modes
 from bench.trials import state_of
-from bench.tuning import BATCH, MODE, Configuration, at_other_length, at_other_rate, scrambled, vertex
+from bench.tuning import Configuration, at_other_length, at_other_rate, scrambled, vertex
 
 PINNED = [[0.093996625, 0.209306716, 0.914917789], [0.593996625, 0.709306716, 0.414917789]]
 PINNED_OF_A_PLACEBO = [0.443435458, 0.672526899]

@@ -204,6 +204,8 @@ def _planned(
 ) -> list[Plan]:  # fmt: skip
     """Return the entry's plans; those asked for that are not there are written: the first, a look, added modes,
     and what runs the rungs that the task's ladder was extended by."""
+    from bench.index import load_index
+    from bench.score.evidence import departures
     from bench.tuned import newest_yardstick
 
     name, folder = f"{entry.name}@{placebo}" if placebo else entry.name, leaderboard / "plans"
@@ -224,6 +226,11 @@ def _planned(
     if after or not plans:
         floats = [plan for plan in plans if not plan.adds_modes]
         looked = floats[-1] if floats else None
+        if looked is not None and (missing := departures(looked, load_index([leaderboard / "records"], None)).missing):
+            what = (
+                f"{len(missing)} runs of the plan {looked.digest[:16]} have no record yet: there is nothing to look at"
+            )
+            raise BenchError(what, "carry it out first: bench evaluate")
         yardstick = None
         if entry.name != definition.reference:
             yardstick = newest_yardstick(reference_of(definition, baselines), task.stem, leaderboard / "plans")

@@ -9,6 +9,7 @@ import typer
 
 from bench.cli.app import TaskPath, app, err, example
 from bench.errors import BenchError
+from bench.mode import FLOAT
 from bench.places import PUBLISHED, RUNS, data_folder
 from bench.task import read_task
 
@@ -113,6 +114,7 @@ def rerun(
     """Make further records of a published plan, at seeds that nobody could choose: evidence by another party."""
     from bench.cli.plans import Choice, carry_out
     from bench.entry import Entry
+    from bench.evaluate.finished import forget_all
     from bench.plan import all_plans, write_plan
     from bench.record import is_record_name, read_record
     from bench.rerun import rerun_plan
@@ -122,6 +124,8 @@ def rerun(
     plans = {plan.digest: plan for plan in all_plans(leaderboard / "plans", found.task)}
     if found.plan not in plans:
         raise BenchError(f"{record}: its plan is not in {leaderboard}", "only what a plan asked for is run again")
+    if found.inputs.mode != FLOAT:
+        raise BenchError(f"{record}: was trained in {found.inputs.mode}", f"runs in {FLOAT} alone are run again")
     of, entry = plans[found.plan], Entry(entry_path(name, baselines))
     kind = machine_kind_for(path, entry)
     inputs = found.inputs
@@ -129,7 +133,10 @@ def rerun(
     print(write_plan(leaderboard / "plans", made))
     carry_out("ladder", [made], path, entry, leaderboard, baselines, Choice("local", None, None, None))
     folder = leaderboard / "records" / made.task / made.digest[:16]
-    same = [_scored_apart(one, path) for one in sorted(folder.glob("*.json")) if is_record_name(one.name)]
+    made_again = [one for one in sorted(folder.glob("*.json")) if is_record_name(one.name)]
+    same = [_scored_apart(one, path) for one in made_again]
+    for one in made_again:
+        forget_all(one, read_task(path), RUNS / "weights")  # no mode is measured of them
     if not all(same):
         raise typer.Exit(1)
 

@@ -4,6 +4,7 @@ The losses are the task's, so no entry moves another's comparison. Runs of the r
 at. What is kept comes from the middle of a schedule, with the learning rate still up.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.assemble import Assembly, Request
-from bench.evaluate.weights import keep
+from bench.evaluate.weights import forget, keep, kept
 from bench.record import Log, Point, Record
 from bench.task import Task
 from bench.train import Progress
@@ -35,6 +36,14 @@ def crossings(record: Record, log: Log, task: Task) -> dict[float, Point]:
 def name_of(run_id: str, threshold: float) -> str:
     """Return the name of the folder among the weights."""
     return f"{run_id}@{threshold:g}"
+
+
+def adopt(weights: Path, draft: str, run_id: str, losses: Iterable[float]) -> None:
+    """Give the run's name to what was kept under a draft's, as a replay does once its last weights are the run's."""
+    for loss in losses:
+        if kept(weights, name_of(draft, loss)):
+            forget(weights, name_of(run_id, loss))
+            os.replace(weights / name_of(draft, loss), weights / name_of(run_id, loss))
 
 
 def keeping(assembly: Assembly, progress: Progress, request: Request, run_id: str, weights: Path | None) -> Assembly:

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.entry import MODE
 from bench.errors import BenchError
 from bench.index import IndexRow
 from bench.ledger import Study, Trial
@@ -20,7 +21,6 @@ from bench.score.search import Search, search_of, spent
 from bench.task import Task, rung_name
 from bench.timings import Timing
 from bench.trials import State, state_after
-from bench.tuning import MODE
 
 Wanted = tuple[str, str, float, int]  # track, mode, rung, seed
 CELLS_SAID = 3  # of those with missing runs

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
-from bench.entry import WARMUP
+from bench.entry import BATCH, WARMUP
 from bench.errors import BenchError
 from bench.ledger import Study
 from bench.task import Task, rung_name
 from bench.trials import state_after
-from bench.tuning import BATCH
 
 
 def batch_notes(studies: Iterable[Study], task: Task, reference: str) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from bench.entry import Value
+from bench.entry import BATCH, MODE, Value
 from bench.ledger import Trial
 from bench.mode import FLOAT, read_mode
 from bench.plan import Plan
@@ -11,7 +11,7 @@ from bench.record import Inputs, Record
 from bench.submission.values import Led
 from bench.task import Task, rung_name
 from bench.tuned import Tuned, lent_values, rest_of
-from bench.tuning import BATCH, FACTOR, MODE
+from bench.tuning import FACTOR
 
 NEAR = 1e-6  # relative, of charged tokens
 
@@ -73,7 +73,7 @@ def _names(told: Told, trial: Trial, seed: int, harnesses: set[str], digests: Ma
     added: dict[str, Value] = {}
     if told.hybrid and told.yardstick:
         added = {f"rest.{name}": value for name, value in rest_of(told.yardstick.at(trial.rung)).items()}
-    if FACTOR in values and told.yardstick and told.led:
+    if trial.stage == "transfer" and told.yardstick and told.led:
         table = told.led.transfer.get(rung_name(trial.rung), {})
         added |= {name: value for name, value in table.items() if name.startswith("transfer.")}  # type: ignore[misc]
         lent = lent_values(plan, told.yardstick.at(trial.rung))

@@ -4,11 +4,10 @@ import re
 
 from planned import TASK, bowl, plan_of, write_trials, yardstick
 
-from bench.entry import WARMUP
+from bench.entry import BATCH, WARMUP
 from bench.ledger import Study
 from bench.score.alarm import undertuned
 from bench.score.yardstick import batch_notes, end_notes
-from bench.tuning import BATCH
 
 MUON = plan_of("muon")
 
