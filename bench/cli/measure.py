@@ -99,7 +99,7 @@ def challenge(
     from bench.run import run as make
     from bench.score.alarm import SEEDS, alarm_note, alarms_of, judged
     from bench.score.cells import select
-    from bench.setting import Places
+    from bench.setting import Places, Watch, settle
     from bench.task import Rest, rung_name
     from bench.tuned import rest_of
 
@@ -121,6 +121,10 @@ def challenge(
         for seed in range(SEEDS):
             request = Request(task.stem, definition, entry, alarm.values, "bf16", alarm.rung, "declared", seed,
                               rest=None if entry.facts.scope == "full" else Rest(**rest_of(lent)))  # fmt: skip
+            if (kind := settle(request, Watch()).machine.kind) != chosen.machine_kinds[0]:
+                raise BenchError(f"this machine is of kind {kind[:12]}, {definition.reference}'s records are of "
+                                 f"{chosen.machine_kinds[0][:12]}: losses of two kinds are not compared",
+                                 "challenge it on a machine of its kind, with the same environment")  # fmt: skip
             with watch_run(f"{task.stem} {entry.name} {rung_name(alarm.rung)} seed {seed}", err) as watch:
                 make(request, places, watch)
     rows = load_index([folder], RUNS / "index")

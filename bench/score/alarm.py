@@ -9,6 +9,7 @@ from bench.digest import digest_of
 from bench.entry import Value
 from bench.index import IndexRow
 from bench.ledger import Study
+from bench.mode import FLOAT
 from bench.record import Record
 from bench.score.cells import Selection
 from bench.score.statistics import pool
@@ -101,7 +102,10 @@ def judged(
     reference: str,
     read: Callable[[IndexRow], Record],
 ) -> list[Verdict]:
-    """Return what the declared runs at an alarm's values say of it; the harness's own values (dotted) are left out."""
+    """Return what the declared runs at an alarm's values say of it; the harness's own values (dotted) are left out.
+
+    Only runs in float on the yardstick's kind of machine count: others' losses are not to be held against its own.
+    """
     rows, theirs = list(rows), _rows_of(chosen, reference)
     by_rung: dict[float, list[float]] = {}
     for row in theirs:
@@ -113,8 +117,9 @@ def judged(
         losses = {
             row.seed: row.score_loss
             for row in rows
-            if (row.entry, row.budget, row.track) == (alarm.entry.partition("@")[0], alarm.rung, "declared")
-            and row.entry_digest == alarm.entry_digest
+            if (row.entry, row.budget, row.track, row.mode)
+            == (alarm.entry.partition("@")[0], alarm.rung, "declared", FLOAT)
+            and (row.entry_digest, row.machine_kind) == (alarm.entry_digest, chosen.machine_kinds[0])
             and row.task_digest in task
             and row.finished
             and row.score_loss is not None

@@ -28,7 +28,11 @@ def told_board(
     read: Read,
     timings: Sequence[Timing] = (),
 ) -> tuple[Board, list[Search]]:
-    """Return the board, and the searches behind its rows; where values are declared by hand no plan is asked."""
+    """Return the board, and the searches behind its rows; where values are declared by hand no plan is asked.
+
+    Trials are runs in float: what they say of the yardstick and of searches stands on the board in float alone, since
+    the losses and the ladder of a mode that rounds are no measure of them.
+    """
     studies = [] if track == "declared" else studies
     chosen = select(rows, task.digest, mode, track, task.reference, None)
     shown = {row.run_id: read(row) for cell in chosen.cells.values() for row in cell}
@@ -44,18 +48,18 @@ def told_board(
         rows, task, task.reference, mode, track, tau=tau, twins=twins, looks=evidence.looks_of(studies), costs=costs,
         logs=logs, controls=evidence.controls_of(studies),
     )  # fmt: skip
-    verdicts = judged(
-        alarms_of(studies, chosen, task.reference), rows, chosen, task.reference, lambda row: read(row)[0]
-    )
+    searched = studies if mode == FLOAT else []
+    alarms = alarms_of(searched, chosen, task.reference)
+    verdicts = judged(alarms, rows, chosen, task.reference, lambda row: read(row)[0])
     notes = [
         *evidence.time_notes(costs, timed),
         *left_out,
         *evidence.plan_notes(studies, rows, board),
         *evidence.value_notes(studies, records, task),
         *(alarm_note(verdict, task.reference) for verdict in verdicts),
-        *batch_notes(studies, task, task.reference),
-        *end_notes(studies, task, task.reference),
+        *batch_notes(searched, task, task.reference),
+        *end_notes(searched, task, task.reference),
     ]
-    searches = evidence.searches_of(studies, board, evidence.initial_loss(records, task), hybrids)
+    searches = evidence.searches_of(searched, board, evidence.initial_loss(records, task), hybrids)
     undertuned = tuple(alarm_note(verdict, task.reference) for verdict in verdicts if verdict.holds)
     return replace(board, notes=(*board.notes, *notes), undertuned=undertuned), searches

@@ -113,6 +113,17 @@ def test_five_seeds_at_the_trials_values_decide_by_two_standard_errors(chosen, m
         assert verdict.gap == pytest.approx(0.001) and verdict.error == pytest.approx(0.001581 * 0.4**0.5, rel=0.01)
 
 
+@pytest.mark.parametrize("change", [{"machine_kind": "0" * 64}, {"mode": "qat-int8"}], ids=str)
+def test_runs_elsewhere_or_in_a_mode_decide_nothing(chosen, make_row, change):
+    """Five that end lower on another kind of machine, or rounded, say nothing of the yardstick's own five."""
+    rows = [
+        make_row("adamw", 1.0, seed, 2.9, task=TASK, name="nano", track="declared")._replace(**change)
+        for seed in range(5)
+    ]
+    (verdict,) = judged([ALARM], rows, chosen, "adamw-ref", lambda row: Read({"lr": 0.002}))
+    assert verdict == Verdict(ALARM, 0)
+
+
 def test_without_noise_nothing_is_decided(make_row):
     rows = [make_row("adamw-ref", 1.0, 0, 3.0, task=TASK, name="nano")]
     lone = select(rows, TASK.digest, "bf16", "tuned", "adamw-ref", None)

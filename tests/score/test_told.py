@@ -1,0 +1,40 @@
+"""A board with what plans and ledgers say: trials are runs in float, and are held against nothing else."""
+
+import pytest
+import synthetic
+from planned import TASK, bowl, plan_of, write_trials, yardstick
+
+from bench.ledger import Study
+from bench.mode import FLOAT
+
+MODE = "qat-w4a4"  # costs 0.03 nats or more in the law of these records
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """Boards in float and in a mode, whose best trials end above the yardstick in float and below it in the mode."""
+    folder, plans = tmp_path_factory.mktemp("told"), (yardstick(), plan_of("adamw"))
+
+    def loss(wanted):
+        return bowl()(wanted) - 3.0 + synthetic.law(TASK.reference, wanted.rung, 0)
+
+    studies = [Study(plan, tuple(write_trials(folder / plan.entry, plan, loss))) for plan in plans]
+    runs = [
+        synthetic.record(plan.entry, plan.entry_digest, rung, seed, mode=mode, plan=plan.digest)
+        for plan in plans for mode in (FLOAT, MODE) for rung, seeds in plan.ladder.items() for seed in seeds
+    ]  # fmt: skip
+    found = synthetic.assembled(runs, {"nano": TASK}, {}, {"nano": studies})
+    return {board.mode: (board, found.searches["nano", board.mode, "tuned"]) for board in found.boards}
+
+
+def test_trials_in_float_raise_no_alarm_in_a_mode(told):
+    assert set(told) == {FLOAT, MODE}
+    for board, _ in told.values():
+        assert not [note for note in board.notes if "undertuned" in note] and board.undertuned == ()
+
+
+def test_what_ledgers_say_stands_on_the_board_in_float_alone(told):
+    (floats, searches), (rounded, none) = told[FLOAT], told[MODE]
+    assert [search.entry for search in searches] == [TASK.reference, "adamw"] and none == []
+    for said in ("adamw-ref's tuned values at an end", "batches, by their sequences"):
+        assert [any(said in note for note in board.notes) for board in (floats, rounded)] == [True, False]
