@@ -220,11 +220,11 @@ def board(tmp_path):
 
 @pytest.fixture
 def score(board, monkeypatch, capsys):
-    def call(*words):
+    def call(*words, verb="score"):
         monkeypatch.chdir(board[0])
         monkeypatch.setenv("COLUMNS", "400")
         task = str(ROOT / "tasks" / "nano.toml")
-        monkeypatch.setattr(sys, "argv", ["bench", "score", task, "--leaderboard", str(board[0]), *map(str, words)])
+        monkeypatch.setattr(sys, "argv", ["bench", verb, task, "--leaderboard", str(board[0]), *map(str, words)])
         code = 0
         try:
             main()
@@ -280,6 +280,15 @@ def test_a_ledger_beyond_its_plan_is_said_and_a_broken_one_refused(board, score)
     path.write_text(path.read_text().replace('"finished"', '"diverged"', 1))
     code, out, err = score()
     assert (code, out) == (2, "") and "line 1: the chain is broken" in err
+
+
+def test_the_yardstick_is_challenged_on_its_own_kind_of_machine_alone(board, score):
+    plan = plan_of("adamw")
+    write_plan(board[0] / "plans", plan)
+    write_trials(ledger_path(board[0] / "ledgers", plan), plan, bowl(), 3)  # far below the yardstick: an alarm
+    code, out, err = score("--baselines", ROOT / "baselines", verb="challenge")
+    assert (code, out) == (2, "") and "adamw-ref's records are of" in err and err.count("\n") <= 2
+    assert not list((board[0] / "records" / "nano").glob("declared/*.json"))
 
 
 def test_a_missing_run_shows(board, score):
