@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from bench.score.curve import Curve, Fit
 from bench.score.placebo import Tau, measure_tau
 from bench.score.rows import Row, Rung, mean_of
@@ -76,28 +78,31 @@ class Scorer:
     def tau_df(self) -> int:
         return 1 if self.tau is None else self.tau.df
 
-    def arms(self, cells: Sequence[tuple[Row, Rung]]) -> list[Arm]:
-        """Return the variance of each cell's mean loss: its seeds' and, where tuned, its tuning's."""
-        slopes = self.curve.slope_at(self.curve.tokens_for([mean_of(rung) for _, rung in cells])[0]).tolist()
-        return [
-            arm(self.noise, pool(other.losses for other in row.rungs), len(rung.losses), self._t2(slope))
-            for (row, rung), slope in zip(cells, slopes, strict=True)
-        ]
-
-    def loss_at_equal_charge(self, rung: Rung) -> float | None:
-        """Return the loss by which entries are compared at one budget.
+    def at_equal_charge(self, cells: Sequence[tuple[Row, Rung]]) -> list[tuple[float, Arm] | None]:
+        """Return the loss by which each entry is compared at one budget, with its variance: of seeds and of tuning.
 
         It is the measured one where charged tokens are the budget's. Else it is the loss that the reference has at
-        the same speedup and the budget's tokens, so that extra passes are not free here either; None where the ladder
-        does not reach that.
+        the same speedup and the budget's tokens, so that extra passes are not free here either. It then moves as many
+        times as far as the measured one as the ladder is steeper there, and so does its error. None where the ladder
+        does not reach that, or is flat at the measured loss.
         """
-        loss, change = mean_of(rung), rung.tokens / rung.charged_tokens
-        if abs(change - 1) < 1e-9:
-            return loss
-        (at,), (side,) = (found.tolist() for found in self.curve.tokens_for([loss]))
-        if side or not self.curve.tokens[0] <= at * change <= self.curve.tokens[-1]:
-            return None
-        return float(self.curve.loss_at(at * change))
+        losses, change = [mean_of(rung) for _, rung in cells], [rung.tokens / rung.charged_tokens for _, rung in cells]
+        at, sides = self.curve.tokens_for(losses)
+        there = np.where(np.abs(np.subtract(change, 1)) < 1e-9, at, at * change)
+        here, slopes = self.curve.slope_at(at).tolist(), self.curve.slope_at(there).tolist()
+        moved = self.curve.loss_at(there).tolist()
+        low, high = self.curve.tokens[0], self.curve.tokens[-1]
+        found: list[tuple[float, Arm] | None] = []
+        for i, (row, rung) in enumerate(cells):
+            own = pool(other.losses for other in row.rungs)
+            measured = arm(self.noise, own, len(rung.losses), self._t2(slopes[i]))
+            if there[i] == at[i]:
+                found.append((losses[i], measured))
+            elif sides[i] or not low <= there[i] <= high or here[i] == 0:
+                found.append(None)
+            else:
+                found.append((moved[i], measured.stretched(slopes[i] / here[i])))
+        return found
 
 
 def tau_of(

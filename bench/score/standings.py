@@ -63,11 +63,11 @@ def _standings(
 
 
 def contenders_of(cells: Sequence[tuple[Row, Rung]], scorer: Scorer) -> list[Contender]:
-    """Return the entries as they are compared at one budget, but for those whose charge leads off the ladder."""
+    """Return the entries as they are compared at one budget, but for those of which the ladder does not tell it."""
     return [
-        Contender(row.entry, loss, arm, scorer.looks.get(row.entry, 0))
-        for (row, rung), arm in zip(cells, scorer.arms(cells), strict=True)
-        if (loss := scorer.loss_at_equal_charge(rung)) is not None
+        Contender(row.entry, *told, scorer.looks.get(row.entry, 0))
+        for (row, _), told in zip(cells, scorer.at_equal_charge(cells), strict=True)
+        if told is not None
     ]
 
 

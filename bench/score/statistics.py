@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,6 +38,10 @@ class Arm:
     @property
     def total(self) -> float:
         return self.board + self.own + self.tuning
+
+    def stretched(self, scale: float) -> "Arm":
+        """Return the variance of a loss that moves so many times as far as the mean of seeds; tuning's is its own."""
+        return replace(self, board=self.board * scale**2, own=self.own * scale**2)
 
 
 @dataclass(frozen=True)

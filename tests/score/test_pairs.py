@@ -180,3 +180,12 @@ def test_nothing_is_ranked_at_an_unstable_rung(task, ladder, make_runs):
     assert 8.0 in board.unstable and board.headline_budget == 1.0
     assert [row.entry for row in board.rows] == ["soap", "muon"]
     assert all(set(row.standings) == {1.0} for row in board.rows)
+
+
+def test_where_the_ladder_is_flat_extra_passes_leave_no_standing(task, make_runs):
+    """No error in nats can be moved from a stretch where tokens change nothing."""
+    means = {0.25: 3.9, 0.5: 3.7, 1.0: 3.5, 2.0: 3.4, 4.0: 3.3, 8.0: 3.3, 16.0: 3.3}
+    rows = make_runs(task.reference, {budget: [mean - 0.002, mean, mean + 0.002] for budget, mean in means.items()})
+    rows += make_runs("sam", {2.0: [3.3, 3.3, 3.3]}, passes=2.0) + make_runs("muon", {2.0: [3.35, 3.351, 3.352]})
+    found = {row.entry: row.standings for row in make_board(rows, task, task.reference).rows}
+    assert found == {"sam": {}, "muon": {}}
