@@ -9,6 +9,7 @@ import pytest
 from planned import KIND, TASK, bowl, entry_at, plan_of, searched, yardstick
 from small import ROOT
 
+from bench.cli import planning
 from bench.cli.main import main
 from bench.entry import WARMUP, Entry, Range, find_entries
 from bench.errors import BenchError
@@ -128,6 +129,12 @@ def test_three_looks_at_most_and_their_seeds_are_disjoint(tmp_path):
 
 def modes_of(plan: Plan) -> dict[str, set[tuple[float, int]]]:
     return {mode: {(rung, seed) for _, m, rung, seed in plan.runs() if m == mode} for mode in plan.modes}
+
+
+def test_a_look_needs_the_runs_that_it_looks_at(tmp_path):
+    plan = plan_of("muon")
+    with pytest.raises(BenchError, match=f"has no record of {len(set(plan.runs()))} of its runs yet"):
+        planning._refuse_unmade(plan, tmp_path / "records" / "nano")
 
 
 def test_modes_train_at_the_tuning_rung_and_the_yardstick_on_a_short_ladder():

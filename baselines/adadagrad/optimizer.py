@@ -70,8 +70,10 @@ class AdaDaGrad(Elementwise):
 
 def needed_sequences(probe: Probe, eta: float) -> float:
     """Return the sequences whose mean gradient has a relative error of eta."""
-    share = probe.sequences // probe.ranks
-    groups = max(n for n in range(1, GROUPS + 1) if share % n == 0)
+    share, micro = probe.sequences // probe.ranks, probe.grain // probe.ranks
+    whole = [n for n in range(1, GROUPS + 1) if share % n == 0]
+    # a group is read in micro-batches that count alike, so that none of them may be a shorter one
+    groups = max(n for n in whole if share // n <= micro or share // n % micro == 0)
     if groups == 1:
         return 0.0  # one sequence tells no variance
     mean: list[Tensor] = []

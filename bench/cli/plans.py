@@ -1,6 +1,5 @@
 """Verbs that carry out the protocol: plan, tune, ladder, evaluate."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -8,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from bench.cli.app import EntryPath, TaskPath, app, err, example
+from bench.cli.planning import planned, reference_of
 from bench.entry import Entry
 from bench.errors import BenchError, PeerLost
-from bench.mode import FLOAT, modes_named, read_mode
 from bench.places import PUBLISHED, RUNS, data_folder
-from bench.plan import Plan, add_modes, add_rungs, find_plans, make_plan, plan_path, plans_before, write_plan
+from bench.plan import Plan, plan_path, plans_before
 from bench.task import Task, read_task
-from bench.versions import pin_version
 
 if TYPE_CHECKING:
     from bench.engine.local import Local
@@ -53,7 +51,7 @@ def plan(
     from bench.outlook import outlook
 
     definition, found = read_task(task), Entry(entry)
-    plans = _planned(task, definition, found, placebo, leaderboard, baselines, modes, after)
+    plans = planned(task, definition, found, placebo, leaderboard, baselines, modes, after)
     rows = load_index([path for path in [leaderboard / "records"] if path.exists()], RUNS / "index")
     trials = []
     for written in plans:
@@ -160,7 +158,7 @@ def _conduct(
 ) -> None:  # fmt: skip
     """Carry out the entry's plans in turn: the first one, further looks, and modes that were added."""
     found = Entry(entry)
-    plans = _planned(task, read_task(task), found, placebo, leaderboard, baselines, modes)
+    plans = planned(task, read_task(task), found, placebo, leaderboard, baselines, modes)
     carry_out(what, plans, task, found, leaderboard, baselines, choice, minutes, archive)
 
 
@@ -196,91 +194,6 @@ def carry_out(
         if archive is not None:
             pack(archive, sorted({part for mine in plans for part in parts_of(mine, paths)}))
     print(f"{task.stem} {plans[0].entry}: {done} runs made, {failed} of them failed")
-
-
-def _planned(
-    task: Path, definition: Task, entry: Entry, placebo: int, leaderboard: Path, baselines: Path,
-    modes: str | None, after: bool = False,
-) -> list[Plan]:  # fmt: skip
-    """Return the entry's plans; those asked for that are not there are written: the first, a look, added modes,
-    and what runs the rungs that the task's ladder was extended by."""
-    from bench.index import load_index
-    from bench.score.evidence import departures
-    from bench.tuned import newest_yardstick
-
-    name, folder = f"{entry.name}@{placebo}" if placebo else entry.name, leaderboard / "plans"
-
-    def there() -> list[Plan]:
-        found = find_plans(folder, task.stem, name)
-        return [plan for plan in found if (plan.task_digest, plan.entry_digest) == (definition.digest, entry.digest)]
-
-    asked, plans = modes_named(modes or "standard"), there()
-    if placebo and modes not in (None, "none"):
-        raise BenchError(f"{name}: a placebo measures tuning noise, in {FLOAT} alone", "leave --modes out")
-    if after and not plans:
-        raise BenchError(f"{name} has no plan on {task.stem} yet", "leave --after out: the first plan comes first")
-    extended = add_rungs(plans, definition) if plans else None
-    if extended is not None:
-        write_plan(folder, extended)
-        plans = there()
-    if after or not plans:
-        floats = [plan for plan in plans if not plan.adds_modes]
-        looked = floats[-1] if floats else None
-        if looked is not None and (missing := departures(looked, load_index([leaderboard / "records"], None)).missing):
-            what = (
-                f"{len(missing)} runs of the plan {looked.digest[:16]} have no record yet: there is nothing to look at"
-            )
-            raise BenchError(what, "carry it out first: bench evaluate")
-        yardstick = None
-        if entry.name != definition.reference:
-            yardstick = newest_yardstick(reference_of(definition, baselines), task.stem, leaderboard / "plans")
-        first = [plan for plan in floats if not plan.adds_rungs]
-        chosen = first[-1].modes if first and modes is None else asked
-        if not placebo:
-            _refuse_unfit(definition, chosen)
-        kind = _machine_kind(task.stem, definition, entry)
-        made = make_plan(task.stem, definition, entry, kind, yardstick, placebo, looked, modes=chosen)
-        leaderboard.mkdir(parents=True, exist_ok=True)
-        pin_version(task, definition, leaderboard)
-        write_plan(folder, made)
-    plans = there()
-    for plan in plans if modes is not None else ():
-        had = {mode for other in plans if other.after == plan.digest and other.adds_modes for mode in other.modes}
-        lacking = [mode for mode in asked if mode not in had | set(plan.modes)]
-        if plan.adds_rungs:
-            lacking = [mode for mode in lacking if read_mode(mode).kind == "after"]
-        if lacking and not plan.adds_modes:
-            _refuse_unfit(definition, lacking)
-            write_plan(folder, add_modes(plan, lacking, definition.reference))
-    return there()
-
-
-def _refuse_unfit(task: Task, modes: Sequence[str]) -> None:
-    """Refuse modes that the task's model, its text or this device does not allow; say what is to be known of others."""
-    if all(name == FLOAT for name in modes):
-        return
-    import torch
-
-    from bench.quantize.fitting import refuse_unfit
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    for line in refuse_unfit(task, [name for name in modes if name != FLOAT], data_folder(), device):
-        err.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _machine_kind(task_name: str, task: Task, entry: Entry) -> str:
-    from bench.assemble import Request
-    from bench.setting import Watch, settle
-
-    request = Request(task_name, task, entry, entry.values({}), FLOAT, 1.0, "tuned", 0)
-    return settle(request, Watch()).machine.kind
-
-
-def reference_of(task: Task, baselines: Path) -> Path:
-    paths = sorted(baselines.glob(f"*/{task.reference}.toml"))
-    if not paths:
-        raise BenchError(f"no entry {task.reference} in {baselines}", "name the yardstick's folder with --baselines")
-    return paths[0]
 
 
 def _paths(task: Path, entry: Path, definition: Task, leaderboard: Path, baselines: Path) -> "Paths":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.app import TaskPath, app, err, example
+from bench.cli.planning import machine_kind_for, reference_of
 from bench.errors import BenchError
 from bench.mode import FLOAT
 from bench.places import PUBLISHED, RUNS, data_folder
@@ -15,7 +16,6 @@ from bench.task import read_task
 
 if TYPE_CHECKING:
     from bench.check import Line
-    from bench.entry import Entry
 
 Baselines = Annotated[Path, typer.Option(help="folder of algorithms, the yardstick among them")]
 Named = Annotated[str, typer.Argument(help="an entry: its name in the folder of algorithms, or its TOML")]
@@ -127,7 +127,7 @@ def rerun(
     if found.inputs.mode != FLOAT:
         raise BenchError(f"{record}: was trained in {found.inputs.mode}", f"runs in {FLOAT} alone are run again")
     of, entry = plans[found.plan], Entry(entry_path(name, baselines))
-    kind = machine_kind_for(path, entry)
+    kind = machine_kind_for(path, read_task(path), entry)
     inputs = found.inputs
     made = rerun_plan(of, merge or _merged(record), kind, inputs.budget, inputs.track, seeds)
     print(write_plan(leaderboard / "plans", made))
@@ -156,15 +156,6 @@ def _scored_apart(path: Path, task: Path) -> bool:
     said = "the same" if same else str(apart.score_loss)
     print(f"{path}: {record.score_loss}; by a process that gets only the weights: {said}")
     return same
-
-
-def machine_kind_for(task: Path, entry: "Entry") -> str:
-    """Return the kind of machine that this process runs the task on."""
-    from bench.assemble import Request
-    from bench.setting import Watch, settle
-
-    request = Request(task.stem, read_task(task), entry, entry.values({}), "bf16", 1.0, "tuned", 0)
-    return settle(request, Watch()).machine.kind
 
 
 def _merged(record: Path) -> str:
@@ -225,7 +216,6 @@ def _outlook(
     path: Path, task: Path, leaderboard: Path, baselines: Path, purchase: tuple[str | None, int, float | None]
 ) -> list[str]:
     """Return what the plan costs and can tell; a plan that cannot be made yet says why."""
-    from bench.cli.plans import reference_of
     from bench.entry import Entry
     from bench.index import load_index
     from bench.outlook import hours_on, outlook
@@ -237,7 +227,7 @@ def _outlook(
         yardstick = None
         if found.name != definition.reference:
             yardstick = newest_yardstick(reference_of(definition, baselines), task.stem, leaderboard / "plans")
-        plan = make_plan(task.stem, definition, found, machine_kind_for(task, found), yardstick)
+        plan = make_plan(task.stem, definition, found, machine_kind_for(task, definition, found), yardstick)
     except BenchError as error:
         return [f"{task.stem}: no plan yet: {error.what}"]
     records = [folder for folder in [leaderboard / "records"] if folder.exists()]

@@ -35,6 +35,22 @@ def drawn(mean: float, deviation: float, groups: int, size: int, seed: int = 0):
     ]
 
 
+@pytest.mark.parametrize(("grain", "sequences", "groups"), [(64, 64, 8), (64, 512, 8), (64, 576, 3), (16, 1040, 5)])
+def test_no_group_is_of_micro_batches_of_different_lengths(grain, sequences, groups):
+    """A probe gives each the same say in a group, as is right for whole ones alone."""
+    asked = []
+
+    class Probe:
+        ranks = 1
+
+        def group_gradients(self, count):
+            asked.append(count)
+            return iter([{0: torch.ones(2)}] * count)
+
+    Probe.grain, Probe.sequences = grain, sequences
+    assert needed(Probe(), 1.0) == 0 and asked == [groups]
+
+
 @pytest.mark.parametrize("size", [1, 4])
 def test_gaussian_gradients_need_what_their_variance_over_their_mean_says(size):
     """tr(Sigma) / (eta^2 |mean|^2) = 4 / eta^2 here; the batch's own mean is longer, by the noise of 8 groups."""
