@@ -39,7 +39,7 @@ COLUMNS = (
     Column("memory", "Memory", "number", "Peak memory over the reference’s."),
 )
 MORE = (
-    Column("tuning", "Tuning", "number", "Tokens charged to the trials; a hybrid’s with the reference’s trials."),
+    Column("tuning", "Tuning", "number", "Tokens of the trials that its values rest on, the reference’s where it lends."),
     Column("tolerance", "LR tolerance", "number", "Octaves of learning rate within 5% of tokens of the best."),
     Column("diverged", "Diverged", "number", "Share of the entry’s scored runs that diverged."),
     Column("tier", "Evidence", "text", "Who ran it."),
@@ -51,7 +51,7 @@ MORE = (
     Column("curve", "On curve", "number", "Speedup on the training curve; biased against slow starters.", shown=False),
     Column("step", "Step time", "number", "Seconds per token over the reference’s.", shown=False),
     Column("inclusive", "With tuning", "number", "Speedup with the tokens of the trials charged.", shown=False),
-    Column("trials", "Trials", "number", "Configurations tried.", shown=False),
+    Column("trials", "Trials", "number", "Configurations tried, those that are only shown among them.", shown=False),
     Column(
         "sensitivity", "LR sensitivity", "number", "Mean loss above the best over 32x of learning rate.", shown=False
     ),

@@ -142,8 +142,8 @@ def turned(pair: Versus) -> Versus:
 QUANTITIES = (
     "Speedup", "95% interval", "Read at", "Mean loss", "Tie group", "Probability of being first", "Speedup in time",
     "Step time over the reference’s", "Peak memory over the reference’s", "Speedup on the curve",
-    "Speedup with its tuning", "Dominated by", "Tuning trials", "Tuning tokens", "Learning-rate tolerance",
-    "Learning-rate sensitivity", "Runs that did not finish", "Scope", "Family",
+    "Speedup with its tuning", "Dominated by", "Tuning trials", "Tuning tokens", "Tuning tokens charged",
+    "Learning-rate tolerance", "Learning-rate sensitivity", "Runs that did not finish", "Scope", "Family",
 )  # fmt: skip
 
 
@@ -186,7 +186,8 @@ def _cells(board: Board, row: Row, material: Material, search: Search | None) ->
         told["Speedup with its tuning"] = words.beside(beside.tuning_inclusive, found)
     if search:
         told["Tuning trials"] = str(search.spent.trials)
-        told["Tuning tokens"] = words.short(search.charged)
+        told["Tuning tokens"] = words.short(search.spent.tokens)
+        told["Tuning tokens charged"] = words.short(search.charged)
         told["Learning-rate tolerance"] = words.extent(search.tolerance, "octaves", 1)
         told["Learning-rate sensitivity"] = words.extent(search.sensitivity, "nats", 3)
     return tuple(told.get(name, words.MISSING) for name in QUANTITIES)

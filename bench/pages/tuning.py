@@ -14,6 +14,7 @@ from bench.pages.views import Material
 from bench.pages.words import plain, short
 from bench.plan import Plan
 from bench.score.alarm import UNJUDGED
+from bench.score.evidence import SEARCHED
 from bench.score.search import AfterK, Line, Search, Spent, best_after_k, spent, sweep_line
 from bench.task import Task, rung_name
 from bench.trials import state_after
@@ -49,6 +50,7 @@ class TuningView:
     names: tuple[str, ...]  # of the values that trials differ in
     trials: tuple[TrialLine, ...]
     spent: Spent
+    rests_on: Spent  # of these, the trials that its tuned values rest on
     search: Search | None  # with what the reference's ladder tells; None where no board has it
     after_k: tuple[AfterK, ...]
     sweep: Line
@@ -105,6 +107,7 @@ def tuning_view(
         names=names,
         trials=tuple(_line(trial, names, lowest) for trial in trials),
         spent=spent([trials]),
+        rests_on=spent([[trial for trial in trials if trial.stage in SEARCHED]]),
         search=search,
         after_k=best_after_k(trials, plan.tuning.rung),
         sweep=sweep_line(trials),

@@ -177,7 +177,10 @@ def costs_of(
     plain = step_memory(task, task.training.micro_batch_sequences)
     memory = {name: plain.total - plain.state + size * task.parameters for name, size in (state_bytes or {}).items()}
     ledgers = _ledgers(studies)
-    tuning = {entry: spent(_charged(entry, ledgers, track, reference, hybrids)).tokens for entry in ledgers}
+    tuning = {}
+    for entry in ledgers:
+        own, lent = _charged(entry, ledgers, track, reference, hybrids)
+        tuning[entry] = spent([*own, *lent]).tokens
     return {
         entry: Cost(
             seconds_per_token=statistics.median(laps) / task.training.batch_tokens if laps else None,
@@ -226,25 +229,27 @@ def searches_of(studies: Sequence[Study], board: Board, initial: float, hybrids:
         mine = ledgers.get(entry, [])
         if mine:  # the ladder is of the scoring half, so its slope is read at the rung's tokens, not at a trial's loss
             slope = float(board.curve.slope_at([rungs[entry] * unit])[0])
-            charged = _charged(entry, ledgers, board.track, board.reference.entry, hybrids)
-            found.append(search_of(entry, mine, rungs[entry], slope, initial, charged))
+            own, lent = _charged(entry, ledgers, board.track, board.reference.entry, hybrids)
+            found.append(search_of(entry, mine, rungs[entry], slope, initial, own, lent))
     return found
 
 
 def _charged(
     entry: str, ledgers: Mapping[str, list[Sequence[Trial]]], track: str, reference: str, hybrids: set[str]
-) -> list[Sequence[Trial]]:
-    """Return the trials that an entry's values on a track rest on: its own search, or what was lent by the yardstick's.
+) -> tuple[list[Sequence[Trial]], list[Sequence[Trial]]]:
+    """Return the trials that an entry's values on a track rest on: its own, and those that the yardstick lends.
 
     A hybrid's rest has the yardstick's values too. Trials that only show something, at half and twice the batch, are
     nobody's price; the transfer track's two factors are shown there, and so charged there.
     """
     lends = track == "transfer" and entry != reference
     stages = {"transfer"} if lends else SEARCHED
-    own = [[trial for trial in trials if trial.stage in stages] for trials in ledgers.get(entry, [])]
+    own: list[Sequence[Trial]] = [
+        [trial for trial in trials if trial.stage in stages] for trials in ledgers.get(entry, [])
+    ]
     if not lends and entry not in hybrids:
-        return [*own]
-    return [*own, *([trial for trial in trials if trial.stage in SEARCHED] for trials in ledgers.get(reference, []))]
+        return own, []
+    return own, [[trial for trial in trials if trial.stage in SEARCHED] for trials in ledgers.get(reference, [])]
 
 
 def _ledgers(studies: Iterable[Study]) -> dict[str, list[Sequence[Trial]]]:

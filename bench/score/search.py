@@ -56,6 +56,7 @@ class Search:
     entry: str
     spent: Spent
     charged: float  # tokens of the trials that its values on the board's track rest on, the yardstick's where it lends
+    lent: float  # of these, tokens of the yardstick's trials
     after_k: tuple[AfterK, ...]
     tolerance: Extent | None  # octaves of learning rate
     sensitivity: Extent | None  # nats
@@ -173,19 +174,21 @@ def search_of(
     rung: float,
     slope: float,
     initial: float,
-    charged: Sequence[Sequence[Trial]],
+    own: Sequence[Sequence[Trial]],
+    lent: Sequence[Sequence[Trial]] = (),
 ) -> Search:
     """Return an entry's search: costs over all its plans, the figures from the first with trials.
 
-    slope: dL/dlnD of the reference's ladder at the rung; initial: the loss before the first step; charged: the trials
-    that the track's values rest on, a hybrid's with those of the yardstick.
+    slope: dL/dlnD of the reference's ladder at the rung; initial: the loss before the first step; own and lent: the
+    trials that the track's values rest on, the entry's and the yardstick's.
     """
     first = next((ledger for ledger in ledgers if ledger), ())
     line = sweep_line(first)
     return Search(
         entry=entry,
         spent=spent(ledgers),
-        charged=spent(charged).tokens,
+        charged=spent([*own, *lent]).tokens,
+        lent=spent(lent).tokens,
         after_k=best_after_k(first, rung),
         tolerance=tolerance(line, slope, initial),
         sensitivity=sensitivity(line, initial),

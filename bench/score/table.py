@@ -22,7 +22,11 @@ ENTRIES = (
     "entry", "rung", "mean loss", "seeds", "speedup", "95% interval", "by fit", "tie", "P(first)", "failures", "notes",
 )  # fmt: skip
 BESIDE = ("entry", "rung", "on curve", "in time", "with tuning", "step time", "memory", "dominated by")
-TUNING = ("entry", "trials", "failed", "tokens", "with the rest's", "best", "tolerance", "sensitivity")
+TUNING = ("entry", "trials", "failed", "tokens", "charged", "best", "tolerance", "sensitivity")
+OF_TUNING = (
+    "tuning: tokens of all trials; charged are those of the trials that the values here rest on, with the reference's "
+    "where it lends values; tolerance in octaves of learning rate, sensitivity in nats:"
+)
 TO_THE_LEFT = ("entry", "rung", "95% interval", "tie", "failures", "notes", "dominated by")
 
 
@@ -44,7 +48,7 @@ def render(board: Board, task: Task, format: str = "plain", searches: Sequence[S
         blocks += [_prose(["beside the headline, not ranked; step time and memory over the reference's:"], format)]
         blocks += [_grid(beside, BESIDE, format)]
     if searches:
-        blocks += [_prose(["tuning: tolerance in octaves of learning rate, sensitivity in nats:"], format)]
+        blocks += [_prose([OF_TUNING], format)]
         blocks += [_grid([_tuning_line(search) for search in searches], TUNING, format)]
     blocks.append(_prose([f"note: {note}" for note in notes(board)], format))
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -132,7 +136,7 @@ def _tuning_line(search: Search) -> list[str]:
         str(spent.trials),
         str(spent.failed or ""),
         f"{spent.tokens:,.0f}",
-        f"{search.charged:,.0f}" if search.charged != spent.tokens else "",
+        f"{search.charged:,.0f}",
         _loss(search.after_k[-1].best if search.after_k else None),
         _extent(search.tolerance, 1),
         _extent(search.sensitivity, 3),

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from bench.pages.compare import compare_pages, compare_view, compared, seed_by_seed, signed, turned
+from bench.pages import words
+from bench.pages.compare import QUANTITIES, compare_pages, compare_view, compared, seed_by_seed, signed, turned
 from bench.score.versus import versus_at
 
 
@@ -44,6 +45,13 @@ def test_seeds_stand_beside_each_other(view):
     lost = next(pair for pair in pairs if pair.budget == "2x" and pair.seed == 0)
     assert lost.other is None and lost.gap is None and lost.one is not None
     assert pairs[0].gap == pairs[0].one - pairs[0].other
+
+
+def test_trials_and_tokens_of_tuning_count_the_same_trials(view, evidence):
+    for search in evidence.searches["small", "bf16", "tuned"][1:]:
+        told = dict(zip(QUANTITIES, view.sides[place(view, search.entry)].cells, strict=True))
+        assert told["Tuning trials"] == str(search.spent.trials)
+        assert told["Tuning tokens"] == words.short(search.spent.tokens) != told["Tuning tokens charged"]
 
 
 def test_the_scripts_data_are_what_the_page_shows(view):

@@ -72,5 +72,16 @@ def test_tolerance_and_sensitivity_are_the_boards(muon, evidence):
     assert muon.search in board and muon.search.entry == "muon"
 
 
+def test_tokens_spent_are_told_from_those_that_values_rest_on_and_from_those_that_the_reference_lends(evidence, told):
+    for entry, lends in (("muon", True), ("adamw", False), ("adamw-ref", False)):
+        (view,) = tuning_views(entry, evidence)
+        shown = [line.trial for line in view.trials if line.trial.stage in ("transfer", "batch")]
+        assert len(shown) == view.spent.trials - view.rests_on.trials > 0
+        page = told[f"entries/{entry}.html"]
+        assert f"{view.rests_on.tokens:,.0f} on the {view.rests_on.trials} trials that its tuned values" in page
+        said = f"{view.search.lent:,.0f} on the reference’s trials, which found the rest’s values"
+        assert (said in page) is lends and ("which found the rest’s values" in page) is lends
+
+
 def test_every_stage_of_a_ledger_is_explained():
     assert set(STAGES) == set(get_args(Stage))

@@ -164,13 +164,13 @@ def test_a_table_of_the_searches_is_shown(row, studies):
     searches = searches_of(studies, board, 5.6, {"muon"})
     assert [search.entry for search in searches] == ["adamw-ref", "muon"]
     text = render(board, TASK, "plain", searches)
-    lines = text[text.index("tuning: tolerance in octaves") :].splitlines()
+    lines = text[text.index("tuning: tokens of all trials") :].splitlines()
     muon = next(line for line in lines if line.startswith("muon"))
-    assert " ".join(lines[2].split()) == "entry trials tokens with the rest's best tolerance sensitivity"
+    assert " ".join(lines[2].split()) == "entry trials tokens charged best tolerance sensitivity"
     assert muon.split()[:2] == ["muon", str(len(studies[1].trials))]
     told = json.loads(render(board, TASK, "json", searches))["tuning"]
     assert told[1]["spent"]["trials"] == len(studies[1].trials) and told[1]["after_k"][0]["trials"] == 1
-    assert "tuning: tolerance" not in render(board, TASK) and json.loads(render(board, TASK, "json"))["tuning"] == []
+    assert "tuning: tokens" not in render(board, TASK) and json.loads(render(board, TASK, "json"))["tuning"] == []
 
 
 # From files, by the command.
@@ -244,12 +244,13 @@ def test_the_command_reads_plans_ledgers_and_logs(score):
     assert [search["entry"] for search in told["tuning"]][:2] == ["adamw-ref", "muon"]
     muon = told["tuning"][1]
     assert muon["charged"] == muon["spent"]["tokens"] + told["tuning"][0]["charged"]
+    assert muon["lent"] == told["tuning"][0]["charged"] > told["tuning"][0]["lent"] == 0
     assert told["tuning"][0]["charged"] < told["tuning"][0]["spent"]["tokens"]  # the study of batches is nobody's price
     assert not [note for note in told["notes"] if "missing" in note or "stand" in note or "no plan" in note]
     assert any("indicative only" in note for note in told["notes"])
     assert told["rows"][0]["rungs"][0]["beside"]["tuning_inclusive"] is not None
     code, out, _ = score()
-    assert code == 0 and "tuning: tolerance in octaves" in out
+    assert code == 0 and "tuning: tokens of all trials" in out
 
 
 def test_a_placebo_that_differs_fails_the_build(board, score):

@@ -101,9 +101,10 @@ def test_costs_count_a_run_once_and_failures_too():
 
 def test_a_hybrid_is_charged_the_yardsticks_trials_as_well(tmp_path):
     own, theirs = trials_of([3.0, 3.1]), write_trials(tmp_path / "l", yardstick(), bowl(), 5)
-    plain, hybrid = (search_of("a", [own], 1.0, -0.2, 6.0, charged) for charged in ([own], [own, theirs]))
-    assert plain.charged == plain.spent.tokens == hybrid.spent.tokens == 2000
-    assert hybrid.charged == 2000 + sum(run.charged_tokens for trial in theirs for run in trial.runs)
+    plain, hybrid = (search_of("a", [own], 1.0, -0.2, 6.0, [own], lent) for lent in ([], [theirs]))
+    assert plain.charged == plain.spent.tokens == hybrid.spent.tokens == 2000 and plain.lent == 0
+    assert hybrid.lent == sum(run.charged_tokens for trial in theirs for run in trial.runs) > 0
+    assert hybrid.charged == 2000 + hybrid.lent
 
 
 def test_a_real_search_is_read_whole(tmp_path):
