@@ -5,7 +5,7 @@ import re
 from bench.score.board import Rung
 from bench.score.search import Extent
 from bench.score.speedup import Speedup
-from bench.score.wording import bounded
+from bench.score.wording import bounded, levelled
 
 MISSING = "–"
 FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]")
@@ -66,13 +66,8 @@ def beside(figure: float | None, found: Speedup | None) -> str:
 
 
 def interval(found: Speedup | None) -> str:
-    """Return 1.28 to 1.43; an end off the ladder is open."""
-    if found is None or found.no_interval is not None:
-        return MISSING
-    if found.low is None and found.high is None:
-        return "open on both sides"
-    low, high = ("open" if end is None else f"{end:.2f}" for end in (found.low, found.high))
-    return f"{low} to {high}"
+    """Return 1.28 to 1.43; an end off the ladder is open, and a level other than 95% is said."""
+    return MISSING if found is None or found.no_interval is not None else levelled(found)
 
 
 def seconds(number: float | None) -> str:

@@ -46,6 +46,14 @@ class Cell:
         return math.fsum(self.losses) / len(self.losses)
 
     @property
+    def perplexity(self) -> float | None:
+        """Of the mean loss in the mode, per token; None where it is beyond a float."""
+        try:
+            return math.exp(self.loss)
+        except OverflowError:
+            return None
+
+    @property
     def degradation(self) -> float:
         return self.loss - self.float_loss
 

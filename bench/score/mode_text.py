@@ -15,7 +15,7 @@ from bench.score.efficiency import Efficiency
 from bench.score.measured import Measures
 from bench.score.modes import Lost, ModeRow, ModeTable
 from bench.score.table import FORMATS
-from bench.score.wording import bounded, interval
+from bench.score.wording import bounded, levelled
 from bench.score.worth import Worth
 from bench.task import rung_name
 
@@ -76,7 +76,7 @@ def _line(row: ModeRow) -> list[str]:
     if speedup is not None:
         sign = "" if speedup.bound == "=" else f"{speedup.bound} "
         shown = f"{sign}{bounded(speedup.figure, speedup.bound)}x"
-        shown += "" if speedup.no_interval else f" {interval(speedup.low, speedup.high)}"
+        shown += "" if speedup.no_interval else f" {levelled(speedup)}"
     return [
         cell.entry, rung_name(cell.budget), str(len(cell.seeds)), f"{cell.float_loss:.4f}", f"{cell.loss:.4f}",
         _estimate(compared.degradation), _estimate(compared.at_equal_loss), _estimate(compared.at_equal_budget),
@@ -153,7 +153,8 @@ def _csv(table: ModeTable) -> str:
     estimates = ("degradation", "at_equal_loss", "at_equal_budget")
     names = ["task", "track", "mode", "entry", "budget", "seeds", "bf16_loss", "loss", "failed"]
     names += [f"{name}{end}" for name in estimates for end in ("", "_low", "_high")]
-    names += ["speedup", "speedup_low", "speedup_high", "bf16_rank", "rank"]
+    of_speedup = ("value", "bound", "limit", "low", "high")  # with no value, the limit is a bound
+    names += ["speedup", *(f"speedup_{name}" for name in of_speedup[1:]), "bf16_rank", "rank"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
@@ -165,7 +166,7 @@ def _csv(table: ModeTable) -> str:
             for name in estimates:
                 found: Estimate | None = getattr(compared, name)
                 line += [None] * 3 if found is None else [found.value, found.low, found.high]
-            line += [None] * 3 if speedup is None else [speedup.value, speedup.low, speedup.high]
+            line += [speedup and getattr(speedup, name) for name in of_speedup]
             writer.writerow([*line, row.float_rank, row.rank])
     for one in table.lost:
         line = [table.task, table.track, one.mode, one.entry, one.budget, 0, None, None, one.failed]

@@ -11,8 +11,7 @@ from bench.score.export import board_facts, csv_text
 from bench.score.rows import Standing
 from bench.score.search import Extent, Search
 from bench.score.speedup import Speedup
-from bench.score.statistics import LEVEL
-from bench.score.wording import bounded, heading, interval, notes, percent, read_beyond_one_pass
+from bench.score.wording import bounded, heading, levelled, notes, read_beyond_one_pass
 from bench.score.wording import sentences as sentences
 from bench.task import Task, rung_name
 
@@ -88,12 +87,9 @@ def _entry_line(row: Row, rung: Rung, board: Board) -> list[str]:
     shown = ["", "", ""]
     if speedup is not None:
         sign = "" if speedup.bound == "=" else f"{speedup.bound} "
-        ends = interval(speedup.low, speedup.high)
-        if speedup.level != LEVEL:
-            ends += f" ({percent(speedup.level)})"
         shown = [
             f"{sign}{bounded(speedup.figure, speedup.bound)}x",
-            f"no interval: {speedup.no_interval}" if speedup.no_interval else ends,
+            f"no interval: {speedup.no_interval}" if speedup.no_interval else levelled(speedup),
             "" if speedup.fit is None else f"{speedup.fit:.2f}x",
         ]
     return [

@@ -92,6 +92,12 @@ def interval(low: float | None, high: float | None) -> str:
     return f"{'open' if low is None else f'{low:.2f}'} to {'open' if high is None else f'{high:.2f}'}"
 
 
+def levelled(found: Speedup) -> str:
+    """Return the interval of a speedup that has one, with its level where a look has moved that from 95%."""
+    said = interval(found.low, found.high)
+    return said if found.level == LEVEL else f"{said} ({percent(found.level)})"
+
+
 def read_beyond_one_pass(rung: Rung, speedup: Speedup, board: Board) -> bool:
     """Return whether the equal-loss point lies past the reference's last rung within one pass over the text."""
     measured = [step for step in board.reference.rungs if step.losses]

@@ -1,12 +1,14 @@
 """The page of modes: interactions from child records and from runs in a mode, and places that change."""
 
 import dataclasses
+import math
 import re
 
 import pytest
 
 from bench.children import Failed
 from bench.mode import read_mode
+from bench.pages import words
 from bench.pages.quantization import Gap, ends, quantization_pages, quantization_view
 from bench.score.degradation import Estimate
 
@@ -37,6 +39,16 @@ def test_a_run_in_a_mode_stands_against_its_own_float_run(evidence):
     row = view.cells["muon", "qat-int8"]
     assert "qat-int8" in view.modes and row.compared.at_equal_budget.value == pytest.approx(0, abs=1e-12)
     assert row.cell.degradation == pytest.approx(0.1) and ("soap", "qat-int8") not in view.cells
+
+
+def test_a_row_holds_the_loss_in_the_mode_and_a_speedup_as_everywhere(view, told):
+    page = " ".join(told["quantization.html"].split())
+    for row in view.cells.values():
+        said = f'{words.loss(row.cell.loss)} <span class="seed">perplexity {math.exp(row.cell.loss):.2f}</span>'
+        assert said in page
+        if row.speedup:
+            assert f'{words.speedup(row.speedup)} <span class="seed">{words.interval(row.speedup)}</span>' in page
+    assert any(row.speedup for row in view.cells.values())
 
 
 def test_the_map_holds_every_figure_of_its_basis_and_frames_those_that_are_told(view):

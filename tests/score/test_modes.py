@@ -226,6 +226,16 @@ def test_common_losses_stand_apart(rows):
     assert "from the middle of schedules" in render_modes(table)
 
 
+def test_a_speedup_that_is_a_bound_is_one_in_every_format_and_a_look_moves_its_level(rows, make_row):
+    beyond = [make_row("sam", 1.0, seed, 1.5 + seed / 400, task=TASK, name="nano")._replace(epochs=0.5)
+              for seed in range(3)]  # fmt: skip
+    runs = [*rows, *beyond]
+    table = mode_table([*runs, *trained(runs, budgets=MEANS)], {}, TASK, "tuned", looks={"sam": 2})
+    line = next(one for one in csv.DictReader(io.StringIO(render_modes(table, "csv"))) if one["entry"] == "sam")
+    assert (line["speedup"], line["speedup_bound"], float(line["speedup_limit"])) == ("", ">=", 4.0)
+    assert ">= 4.00x 4.00 to open (98.75%)" in render_modes(table)
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_format_holds_every_row(table, format):
     text = render_modes(table, format)
