@@ -1,6 +1,7 @@
 """Verbs about what comes of records: score, site, release."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,9 +51,14 @@ def score(
     timings = read_timings(leaderboard, task.stem, definition.digest)
     board, searches = told_board(rows, definition, mode or FLOAT, track, studies, _read, timings)
     print(render(board, definition, output.value, searches), end="")
-    if board.failing:
-        for why in board.failing:
-            err.print(f"this build fails: {why}", markup=False, highlight=False, soft_wrap=True)
+    _fail(board.failing)
+
+
+def _fail(failing: Sequence[str]) -> None:
+    """Say why a build fails and exit 1; nothing where it does not."""
+    for why in failing:
+        err.print(f"this build fails: {why}", markup=False, highlight=False, soft_wrap=True)
+    if failing:
         raise typer.Exit(1)
 
 
@@ -105,11 +111,14 @@ def site(
     leaderboard: Annotated[Path, typer.Option(help="folder of plans and ledgers")] = PUBLISHED,
     address: Annotated[str, typer.Option(help="where the pages are published, https://...: for a sitemap")] = "",
 ) -> None:
-    """Build the pages from records, plans and ledgers; the same ones give the same bytes."""
+    """Build the pages from records, plans and ledgers, the same bytes each time; exit 1 where a placebo differs."""
     from bench.pages.build import build_site
 
-    written = build_site(records or [PUBLISHED / "records"], tasks, baselines, leaderboard, out, _whole(address))
+    written, failing = build_site(
+        records or [PUBLISHED / "records"], tasks, baselines, leaderboard, out, _whole(address)
+    )
     print(f"{written} pages: {(out / 'index.html').resolve()}")
+    _fail(failing)
 
 
 def _whole(address: str) -> str:

@@ -18,7 +18,7 @@ from bench.pages.cells import Cell, Column, Line, filled, missing
 from bench.pages.drawing import inline_json
 from bench.pages.evidence import ticks_said, tier
 from bench.pages.marks import bar_of, span_of
-from bench.pages.views import BoardView, Material
+from bench.pages.views import BoardView, Material, repeats
 from bench.record import Record
 from bench.score.board import Row, Rung
 from bench.score.cost import Beside
@@ -39,7 +39,7 @@ COLUMNS = (
     Column("memory", "Memory", "number", "Peak memory over the reference’s."),
 )
 MORE = (
-    Column("tuning", "Tuning", "number", "Tokens of the trials that its values rest on, the reference’s where it lends."),
+    Column("tuning", "Tuning", "number", "Tokens of the trials that its values rest on, the lent ones too."),
     Column("tolerance", "LR tolerance", "number", "Octaves of learning rate within 5% of tokens of the best."),
     Column("diverged", "Diverged", "number", "Share of the entry’s scored runs that diverged."),
     Column("tier", "Evidence", "text", "Who ran it."),
@@ -193,8 +193,7 @@ class _Cells:
 
     def _ranks(self, rows: Sequence[Row], budget: float) -> dict[str, int]:
         """Return the place of every ranked row; equal figures share one."""
-        figures = {row.entry: row.speedups[budget].figure for row in rows if budget in row.standings
-                   and not self.material.is_control(row.entry)}  # fmt: skip
+        figures = {row.entry: row.speedups[budget].figure for row in rows if budget in row.standings}
         return {entry: 1 + sum(other > figure for other in figures.values()) for entry, figure in figures.items()}
 
     def _line(self, row: Row, rung: Rung, rank: int | None) -> list[Cell]:
@@ -206,7 +205,7 @@ class _Cells:
         letters = "".join(standing.letters) if standing else ""
         return [
             missing() if rank is None else Cell(f"{rank} {letters}".strip(), float(rank)),
-            Cell(row.entry, row.entry, href=f"entries/{row.entry}.html", tags=self._tags(row)),
+            Cell(row.entry, row.entry, href=f"entries/{row.entry}.html", tags=self._tags(row, rung)),
             missing() if found is None else Cell(words.speedup(found), found.figure),
             Cell(words.interval(found), _low(found), bar=bar_of(found, self.span)),
             missing() if standing is None else Cell(_chance(standing.first), standing.first),
@@ -236,9 +235,11 @@ class _Cells:
         said, broken = ticks_said(runs, self.material)
         return Cell(said, float(-broken)) if runs else missing()
 
-    def _tags(self, row: Row) -> tuple[str, ...]:
-        tags = {"control": self.material.is_control(row.entry), "placebo": row.placebo_of is not None}
-        return tuple(tag for tag, holds in tags.items() if holds)
+    def _tags(self, row: Row, rung: Rung) -> tuple[str, ...]:
+        """Return why the row is not ranked, and where the reference was read on repeated text; the heading has more."""
+        once = rung.budget not in self.board.multi_epoch
+        read = repeats(self.board, rung, row.speedups.get(rung.budget)) if once else ""
+        return tuple(filter(None, (self.material.tag(row), read)))
 
 
 def _figure(value: float | None, said: Callable[[float], str]) -> Cell:

@@ -84,7 +84,7 @@ def _ladder(view: BoardView, rows: list[Row]) -> Drawn:
 
 
 FUNCTIONS = {
-    "task_facts": views.task_facts, "entry_values": views.entry_values, "ladder": _ladder,
+    "task_facts": tasks.task_facts, "repeats": views.repeats, "entry_values": views.entry_values, "ladder": _ladder,
     "not_drawn": charts.not_drawn, "leading": charts.LEADING,
     "files": files, "powers": tasks.powers, "price": tasks.price, "forest": tasks.forest, "SEEDS": tasks.SEEDS,
 }  # fmt: skip
@@ -133,14 +133,14 @@ def write_site(site: Mapping[str, str | bytes], folder: Path) -> list[str]:
 
 def build_site(
     records: list[Path], tasks: Path, baselines: Path, leaderboard: Path, out: Path, address: str = ""
-) -> int:
-    """Read everything, write the pages into the folder and return how many there are."""
+) -> tuple[int, tuple[str, ...]]:
+    """Read everything, write the pages into the folder and return how many there are, and why the build fails."""
     material = gather(records, tasks, baselines, leaderboard)
     sources = read_sources(SOURCES)
     with unchecked():
         site = pages(material, sources, address)
     write_site({**site, **drawn_files(sources), BUNDLE: _bundle(out)}, out)
-    return sum(path.endswith(".html") for path in site)
+    return sum(path.endswith(".html") for path in site), material.failing
 
 
 def _bundle(out: Path) -> str:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from bench.pages import words
 from bench.pages.shell import Page
-from bench.pages.views import BoardView, Material, headline_budget
+from bench.pages.views import BoardView, Material, headline_budget, repeats
 from bench.score.board import Board, Row
 from bench.score.search import Search
 from bench.score.versus import Versus, versus_at
@@ -168,7 +168,7 @@ def _cells(board: Board, row: Row, material: Material, search: Search | None) ->
     told = {
         "Speedup": words.speedup(found),
         "95% interval": words.interval(found),
-        "Read at": rung_name(budget),
+        "Read at": ", ".join(filter(None, (rung_name(budget), repeats(board, rung, found)))),
         "Mean loss": words.loss(rung.mean),
         "Runs that did not finish": words.failures(row.rungs),
         "Scope": material.scope(row.entry),

@@ -65,10 +65,10 @@ def pareto_view(view: BoardView) -> ParetoView:
             unmeasured.append(line.row.entry)
         else:
             lines.append(ParetoLine(line, beside, line.row.standings.get(line.rung.budget)))
-    budgets = sorted({one.line.rung.budget for one in lines})
+    read = sorted({one.line.rung.budget for one in lines})
     return ParetoView(
         view=view,
-        budgets=", ".join(rung_name(budget) for budget in budgets),
+        budgets=", ".join(rung_name(one) + " (multi-epoch)" * (one in view.board.multi_epoch) for one in read),
         lines=tuple(lines),
         chart=pareto_chart(view, lines) if lines else None,
         unmeasured=tuple(unmeasured),

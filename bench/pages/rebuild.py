@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.errors import BenchError
 from bench.pages.build import make_boards
 from bench.pages.views import Material
 from bench.release import Boards, Ground, at_release, differences, files_of, make_release, read_release
@@ -17,7 +18,12 @@ def release_boards(material: Material) -> Boards:
 
 
 def release(version: str, why: Sequence[str], material: Material, folder: Path) -> Path:
-    """Write a release of all boards below the folder and return where."""
+    """Write a release of all boards below the folder and return where; none where a placebo differs from its twin."""
+    if material.failing:
+        raise BenchError(
+            f"no release {version}: {'; '.join(material.failing)}",
+            "tuning moves a result by more than the intervals hold: make further placebos or look for what differs",
+        )
     boards = release_boards(material)
     return make_release(version, why, folder, ground_of(material), boards)
 

@@ -11,7 +11,7 @@ from bench.pages.charts import COLOURS, RATIOS, SHAPES, arrows
 from bench.pages.drawing import INK, Drawn, chart_of, draw
 from bench.pages.marks import closed_ends, drawn_ends, open_ends
 from bench.pages.shell import Page
-from bench.pages.views import BoardView, Material
+from bench.pages.views import BoardView, Material, repeats
 from bench.pages.words import interval, short, speedup
 from bench.score.speedup import Speedup
 from bench.task import Task, rung_name
@@ -41,7 +41,7 @@ class Cell:
 
     speedup: Speedup | None
     unstable: bool
-    multi_epoch: bool
+    repeats: str  # the tag that heads it where text was repeated
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def scale_view(mode: str, track: str, material: Material, boards: Sequence[Board
 def leading(size: Size) -> list[str]:
     """Return a task's entries in its board's order, those with speedups, placebos and controls left out."""
     return [line.row.entry for line in size.view.headline
-            if line.row.speedups and line.row.placebo_of is None]  # fmt: skip
+            if line.row.speedups and line.row.ranked]  # fmt: skip
 
 
 def _size(view: BoardView, task: Task) -> Size | None:
@@ -102,10 +102,13 @@ def _size(view: BoardView, task: Task) -> Size | None:
 
 def _cells(size: Size, entry: str) -> tuple[Cell, ...]:
     board = size.view.board
-    found = next((row.speedups for row in board.rows if row.entry == entry), {})
-    return tuple(
-        Cell(found.get(budget), budget in board.unstable, budget in board.multi_epoch) for budget in size.budgets
-    )
+    row = next((row for row in board.rows if row.entry == entry), None)
+    rungs = {rung.budget: rung for rung in row.rungs} if row else {}
+    cells = []
+    for budget in size.budgets:
+        rung, found = rungs.get(budget), row.speedups.get(budget) if row else None
+        cells.append(Cell(found, budget in board.unstable, repeats(board, rung, found) if rung else ""))
+    return tuple(cells)
 
 
 def scale_chart(size: Size, entries: Sequence[str], number: str) -> Drawn:

@@ -1,4 +1,4 @@
-"""The task's page: what its seeds can tell apart, what taking part costs, and every entry's speedup in one picture."""
+"""The task's page: its facts, what its seeds can tell, what taking part costs, and all speedups in one picture."""
 
 import statistics
 from dataclasses import dataclass
@@ -14,10 +14,31 @@ from bench.pages.views import BoardView, Line, Material
 from bench.score.board import Board
 from bench.score.power import smallest_speedup
 from bench.score.statistics import Noise
-from bench.task import rung_name
+from bench.task import HubText, rung_name
 
 SEEDS = 3  # of an entry at every rung (protocol D)
 LINE = 22  # pixels of an entry in the forest
+
+
+def task_facts(name: str, material: Material) -> list[tuple[str, str]]:
+    task = material.tasks[name]
+    m, t, data = task.model, task.training, task.data
+    text = f"{data.dataset}, revision {data.revision[:12]}" if isinstance(data, HubText) else "a generated language"
+    one = material.text_tokens.get(name)
+    return [
+        ("Model", f"{m.family}, {m.layers} layers, width {m.width}, feed-forward {m.ffn}, {m.heads} heads"),
+        ("Parameters in the blocks", words.count(task.matrix_parameters)),
+        ("Vocabulary", f"{m.vocabulary:,} (padded to {m.padded_vocabulary:,}), {'tied' if m.tied else 'untied'} head"),
+        ("Text", f"{text}; tokens are {data.tokenizer}"),
+        ("One pass over the text", f"about {words.short(one)} tokens" if one else words.MISSING),
+        ("Batch", f"{t.batch_sequences} sequences of {t.context} tokens: {t.batch_tokens:,} tokens a step"),
+        ("1x", f"{task.budget.tokens:,} tokens in {task.steps(1.0):,} steps"),
+        ("Ladder", ", ".join(rung_name(rung) for rung in task.budget.rungs)),
+        ("Gradient clipping", f"global norm {t.clip:g}"),
+        ("Reference", task.reference),
+        ("Threads", f"{t.threads}; {'compiled' if t.compiled else 'not compiled'}"),
+        ("Version and digest", f"{task.version}, {task.digest}"),
+    ]
 
 
 @dataclass(frozen=True)
@@ -107,6 +128,7 @@ def _point(line: Line, low: float, high: float) -> dict[str, object]:
     found = line.speedup
     assert found is not None
     said = f"{line.row.entry} {words.speedup(found)} at {rung_name(line.rung.budget)}"
+    said += f" ({line.repeats})" if line.repeats else ""
     ends, (start, end) = words.interval(found), drawn_ends(found, low, high)
     return {
         "entry": line.row.entry, "figure": found.figure, "bound": found.bound, "low": start, "high": end,

@@ -17,7 +17,7 @@ from bench.score.board import Board, Row, Rung
 from bench.score.search import Search
 from bench.score.speedup import Speedup
 from bench.score.wording import notes, read_beyond_one_pass, sentence
-from bench.task import HubText, Task, rung_name
+from bench.task import Task, rung_name
 from bench.timings import Timing
 from bench.verify import Tick, lint_record, lint_siblings
 
@@ -87,6 +87,12 @@ class Material:
     def siblings(self) -> dict[str, list[Tick]]:
         return lint_siblings(self.records)
 
+    @property
+    def failing(self) -> tuple[str, ...]:
+        """Why a build with these boards fails (protocol B)."""
+        return tuple(f"{board.task}, mode {board.mode}, track {board.track}: {why}"
+                     for board in self.boards for why in board.failing)  # fmt: skip
+
     @cached_property
     def entry_names(self) -> list[str]:
         """Every entry that is in the clone or has left a record."""
@@ -95,8 +101,18 @@ class Material:
     def title(self, entry: str) -> str:
         return self.entries[entry].facts.title if entry in self.entries else entry
 
-    def is_control(self, entry: str) -> bool:
-        return entry in self.entries and self.entries[entry].facts.control
+    def label(self, entry: str) -> str:
+        """Return why an entry is shown and never ranked, in a word; nothing for one that is ranked."""
+        facts = self.entries[entry].facts if entry in self.entries else None
+        if facts and facts.controls_batch:
+            return "own batches"
+        return "control" if facts and facts.control else ""
+
+    def tag(self, row: Row) -> str:
+        """Return why a board's row takes no part where rows are compared, as its plan has it; nothing for others."""
+        if row.placebo_of is not None:
+            return "placebo"
+        return (self.label(row.entry) or "control") if row.control else ""
 
     def scope(self, entry: str) -> str:
         return self.entries[entry].facts.scope if entry in self.entries else words.MISSING
@@ -121,6 +137,7 @@ class Line:
     speedup: Speedup | None
     is_reference: bool
     read_multi_epoch: bool  # the reference's tokens at this loss lie beyond one pass over the text
+    repeats: str  # the tag that heads it where text was repeated; empty where it was not
 
 
 @dataclass(frozen=True)
@@ -144,7 +161,7 @@ class BoardView:
 
 def board_view(board: Board, material: Material) -> BoardView:
     task = material.tasks[board.task]
-    rows = shown_rows(board, material)
+    rows = shown_rows(board)
     return BoardView(
         board=board,
         anchor=f"{board.mode}-{board.track}",
@@ -156,9 +173,9 @@ def board_view(board: Board, material: Material) -> BoardView:
     )
 
 
-def shown_rows(board: Board, material: Material) -> tuple[Row, ...]:
+def shown_rows(board: Board) -> tuple[Row, ...]:
     """Return the board's order, controls last and placebos after them."""
-    return tuple(sorted(board.rows, key=lambda row: (row.placebo_of is not None, material.is_control(row.entry))))
+    return tuple(sorted(board.rows, key=lambda row: (row.placebo_of is not None, row.control)))
 
 
 def budgets_of(board: Board) -> list[float]:
@@ -177,7 +194,14 @@ def _line(board: Board, row: Row, budget: float) -> Line:
     rung = next(rung for rung in row.rungs if rung.budget == budget)
     found = row.speedups.get(budget)
     beyond = found is not None and read_beyond_one_pass(rung, found, board)
-    return Line(row, rung, found, row is board.reference, beyond)
+    return Line(row, rung, found, row is board.reference, beyond, repeats(board, rung, found))
+
+
+def repeats(board: Board, rung: Rung, found: Speedup | None) -> str:
+    """Return the tag of a figure that rests on repeated text, the entry's or the reference's (protocol C)."""
+    if rung.budget in board.multi_epoch:
+        return "multi-epoch"
+    return "reference read multi-epoch" if found and read_beyond_one_pass(rung, found, board) else ""
 
 
 def _group(board: Board, rows: tuple[Row, ...], budget: float, material: Material) -> RungGroup:
@@ -185,33 +209,12 @@ def _group(board: Board, rows: tuple[Row, ...], budget: float, material: Materia
     there = [row for row in (board.reference, *rows) if any(rung.budget == budget for rung in row.rungs)]
     lines = tuple(_line(board, row, budget) for row in there)
     passes = max(line.rung.epochs for line in lines)
-    repeats = "multi-epoch, " if budget in board.multi_epoch else ""
+    repeated = "multi-epoch, " if budget in board.multi_epoch else ""
     heading = f"{rung_name(budget)}: {task.tokens(budget):,} tokens in {task.steps(budget):,} steps"
-    heading += f"; {repeats}{passes:.2g} passes over the text" if passes else ""
+    heading += f"; {repeated}{passes:.2g} passes over the text" if passes else ""
     if budget in board.unstable:
         heading += "; unstable: the reference’s own seeds differ too much here, not ranked"
     return RungGroup(heading, lines)
-
-
-def task_facts(name: str, material: Material) -> list[tuple[str, str]]:
-    task = material.tasks[name]
-    m, t, data = task.model, task.training, task.data
-    text = f"{data.dataset}, revision {data.revision[:12]}" if isinstance(data, HubText) else "a generated language"
-    one = material.text_tokens.get(name)
-    return [
-        ("Model", f"{m.family}, {m.layers} layers, width {m.width}, feed-forward {m.ffn}, {m.heads} heads"),
-        ("Parameters in the blocks", words.count(task.matrix_parameters)),
-        ("Vocabulary", f"{m.vocabulary:,} (padded to {m.padded_vocabulary:,}), {'tied' if m.tied else 'untied'} head"),
-        ("Text", f"{text}; tokens are {data.tokenizer}"),
-        ("One pass over the text", f"about {words.short(one)} tokens" if one else words.MISSING),
-        ("Batch", f"{t.batch_sequences} sequences of {t.context} tokens: {t.batch_tokens:,} tokens a step"),
-        ("1x", f"{task.budget.tokens:,} tokens in {task.steps(1.0):,} steps"),
-        ("Ladder", ", ".join(rung_name(rung) for rung in task.budget.rungs)),
-        ("Gradient clipping", f"global norm {t.clip:g}"),
-        ("Reference", task.reference),
-        ("Threads", f"{t.threads}; {'compiled' if t.compiled else 'not compiled'}"),
-        ("Version and digest", f"{task.version}, {task.digest}"),
-    ]
 
 
 @dataclass(frozen=True)

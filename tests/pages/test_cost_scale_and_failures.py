@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -11,6 +12,7 @@ from bench.pages.compare import QUANTITIES, compare_view
 from bench.pages.failures import failures_view
 from bench.pages.pareto import pareto_view
 from bench.pages.scale import leading, scale_view
+from bench.pages.tasks import forest
 from bench.score.speedup import Speedup
 
 BOUND = Speedup(None, ">=", 1.2, None, None, None, limit=1.997)  # off the ladder, its interval open above
@@ -43,6 +45,41 @@ def test_a_bound_stays_one_and_true_wherever_it_is_written(evidence, bounded):
     keys = [column.key for column in board.columns]
     line = next(line for line in board.headline.lines if line.cells[keys.index("entry")].value == "muon")
     assert all(line.cells[keys.index(key)].text.startswith("≥ ") for key in ("speedup", "time", "inclusive"))
+
+
+def test_an_interval_says_its_level_where_a_look_has_moved_it():
+    assert words.interval(BOUND) == "1.20 to open"
+    assert words.interval(dataclasses.replace(BOUND, level=0.0125)) == "1.20 to open (98.75%)"
+
+
+def test_a_figure_that_rests_on_repeated_text_is_headed_so_wherever_it_stands(evidence, boards, told):
+    view = boards[0]
+    assert 2.0 in view.board.multi_epoch and {line.repeats for line in view.headline} == {"multi-epoch"}
+    read = ["", "reference read multi-epoch", "multi-epoch"]  # muon at 1x ends where the reference does beyond one pass
+    assert [cell.repeats for cell in scale_view("bf16", "tuned", evidence, boards).rows["muon"][0]] == read
+    side = next(side for side in compare_view(view, evidence, "compare.html").sides if side.entry == "muon")
+    assert dict(zip(QUANTITIES, side.cells, strict=True))["Read at"] == "2x, multi-epoch"
+    assert pareto_view(view).budgets == "2x (multi-epoch)"
+    assert re.search(r"muon \d\.\d\d× at 2x \(multi-epoch\)", forest(view, "n").svg)
+    tag = '<span class="tag">{}</span>'
+    assert all(tag.format(said) in told["scale.html"] for said in read[1:])
+    assert all(tag.format("multi-epoch") in told[page] for page in ("pareto.html", "tasks/small.html"))
+    assert tag.format(read[1]) in told["entries/muon.html"]
+    tags = [
+        {line.cells[1].value: line.cells[1].tags for line in rows.lines}["muon"]
+        for rows in sheet(view, evidence).budgets
+    ]
+    assert tags == [(), (read[1],), ()]  # the heading of 2x says it for all
+
+
+def test_a_control_takes_no_place_among_the_leading(evidence, boards):
+    view = boards[0]
+    (size,) = scale_view("bf16", "tuned", evidence, boards).sizes
+    first = leading(size)[0]
+    lines = [dataclasses.replace(line, row=dataclasses.replace(line.row, control=line.row.entry == first))
+             for line in view.headline]  # fmt: skip
+    held = dataclasses.replace(size, view=dataclasses.replace(view, headline=tuple(lines)))
+    assert leading(held) == leading(size)[1:]
 
 
 def test_a_chart_s_words_say_that_a_bound_is_one(evidence, bounded):

@@ -8,7 +8,9 @@ import subprocess
 from html.parser import HTMLParser
 
 import pytest
+import typer
 
+from bench.cli import boards
 from bench.errors import BenchError
 from bench.pages.boards import ROWS, files, sheet
 from bench.pages.build import LIST, drawn_files, pages, write_site
@@ -204,10 +206,35 @@ def test_a_placebo_has_a_page_by_its_own_name(material, sources, make_record):
 
 def test_a_ranked_board_stands_in_order_with_controls_and_then_placebos_last(material):
     board = material.boards[0]
-    rows = [dataclasses.replace(board.rows[0], entry=entry, placebo_of=twin)
-            for entry, twin in (("b", None), ("a", None), ("b@1", "b"))]  # fmt: skip
-    shown = shown_rows(dataclasses.replace(board, rows=tuple(reversed(rows))), material)
-    assert [row.entry for row in shown] == ["a", "b", "b@1"]
+    kinds = {"b@1": {"placebo_of": "b"}, "c": {"control": True}, "a": {}, "b": {}}
+    rows = [dataclasses.replace(board.rows[0], entry=entry, **kind) for entry, kind in kinds.items()]
+    shown = shown_rows(dataclasses.replace(board, rows=tuple(rows)))
+    assert [row.entry for row in shown] == ["a", "b", "c", "b@1"]
+    assert [material.tag(row) for row in shown] == ["", "", "control", "placebo"]
+
+
+def test_a_batch_controller_says_that_it_is_not_ranked_and_why(evidence, told):
+    label = {name: evidence.label(name) for name in ("adadagrad", "adamw-ref", "muon", "nobody")}
+    assert label == {"adadagrad": "own batches", "adamw-ref": "control", "muon": "", "nobody": ""}
+    row = dataclasses.replace(evidence.boards[0].rows[0], entry="adadagrad", control=True)
+    assert evidence.tag(row) == "own batches" and evidence.tag(dataclasses.replace(row, control=False)) == ""
+    assert "its token order is its own: run and shown, and never ranked" in told["entries/adadagrad.html"]
+    assert 'adadagrad</a> <span class="tag">own batches</span>' in told["entries/index.html"]
+
+
+def test_a_placebo_that_differs_fails_the_build_once_the_pages_are_written(evidence, monkeypatch, capsys, tmp_path):
+    """The board of `bench score` is the pages' too (tests/score/test_evidence.py has one that fails)."""
+    why = "placebo adamw@1 differs from its twin adamw at 1x"
+    board = dataclasses.replace(evidence.boards[0], failing=(why,))
+    failing = dataclasses.replace(evidence, boards=(board,)).failing
+    assert failing == (f"small, mode bf16, track tuned: {why}",) and evidence.failing == ()
+    monkeypatch.setattr("bench.pages.build.build_site", lambda *_: (3, failing))
+    with pytest.raises(typer.Exit) as stop:
+        boards.site(out=tmp_path, address="")
+    said = capsys.readouterr()
+    assert (
+        stop.value.exit_code == 1 and said.out.startswith("3 pages") and f"this build fails: {failing[0]}" in said.err
+    )
 
 
 def test_the_folder_holds_the_site_and_only_what_changed_is_written(tmp_path):

@@ -45,6 +45,13 @@ def test_it_comes_back_where_ledgers_and_records_have_grown_since(evidence, tmp_
     assert unlike("1.0", evidence, tmp_path) == []
 
 
+def test_a_board_whose_build_fails_is_not_released(evidence, tmp_path):
+    board = dataclasses.replace(evidence.boards[0], failing=("placebo adamw@1 differs from its twin adamw at 1x",))
+    with pytest.raises(BenchError, match=r"no release 1\.0: small, mode bf16, track tuned: placebo adamw@1 differs"):
+        release("1.0", ["The first board."], dataclasses.replace(evidence, boards=(board,)), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_byte_that_differs_is_named(folder, evidence):
     board = folder / "1.0" / "boards" / "small-bf16-tuned.csv"
     board.write_text(board.read_text().replace("muon", "moon"))
