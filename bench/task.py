@@ -174,7 +174,7 @@ class Task(Spec):
     replay: Replay
     common_losses: tuple[
         Rate, ...
-    ] = ()  # nats, falling: at each, weights are kept and rounded (bench.evaluate.crossings)
+    ] = ()  # nats, falling: at each, weights are kept and rounded (bench.crossings)
 
     @model_validator(mode="after")
     def _budgets_are_whole_steps(self) -> "Task":

@@ -17,8 +17,9 @@ BENCH = ROOT / "bench"
 FLOORS = [
     ["errors", "digest", "spec", "places"],
     ["task", "entry", "record", "mode", "overrides", "index", "verify", "score", "pages", "forecast", "memory",
-     "devices", "domains", "timings", "versions", "children", "diagnosis", "passes", "lint", "plan", "ledger", "tuning",
-     "trials", "tuned", "outlook", "forbidden", "recognition", "starter", "submission", "release", "rerun"],
+     "devices", "domains", "timings", "versions", "children", "crossings", "diagnosis", "passes", "lint", "plan",
+     "ledger", "tuning", "trials", "tuned", "outlook", "forbidden", "recognition", "starter", "submission", "release",
+     "rerun"],
     ["model", "roles", "data", "schedule", "linalg", "quantize", "checkpoint", "clock", "machine", "along", "probe",
      "transfer", "workers"],
     ["evaluate", "diagnose", "train", "assemble", "facts", "claims", "inventory", "setting", "run", "stepping",

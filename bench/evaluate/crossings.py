@@ -1,7 +1,6 @@
-"""Common losses: the weights of a run where its curve first passed the losses that the task names (arXiv 2509.23500).
+"""Weights of a run where its curve first passed a common loss (bench.crossings): kept to be rounded.
 
-The losses are the task's, so no entry moves another's comparison. Runs of the rung where entries are tuned are looked
-at. What is kept comes from the middle of a schedule, with the learning rate still up.
+They come from the middle of a schedule, with the learning rate still up.
 """
 
 import os
@@ -12,25 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.assemble import Assembly, Request
+from bench.crossings import thresholds_of
 from bench.evaluate.weights import forget, keep, kept
-from bench.record import Log, Point, Record
-from bench.task import Task
 from bench.train import Progress
-
-
-def thresholds_of(task: Task, budget: float) -> tuple[float, ...]:
-    return task.common_losses if budget == task.budget.compared[0] else ()
-
-
-def crossings(record: Record, log: Log, task: Task) -> dict[float, Point]:
-    """Return the first point of a finished run's curve at or below each loss that it passed."""
-    if record.outcome != "finished":
-        return {}
-    found: dict[float, Point] = {}
-    for threshold in thresholds_of(task, record.inputs.budget):
-        below = [point for point in log.curve if point.loss is not None and point.loss <= threshold]
-        found |= {threshold: below[0]} if below else {}
-    return found
 
 
 def name_of(run_id: str, threshold: float) -> str:

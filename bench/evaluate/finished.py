@@ -27,7 +27,7 @@ from bench.data.tokens import prepare
 from bench.diagnosis import diagnosis_path, write_diagnosis
 from bench.errors import BenchError
 from bench.evaluate.after import difference, failed_mode, measure_modes, proved_loss, scored
-from bench.evaluate.crossings import crossings, name_of
+from bench.evaluate.crossings import name_of
 from bench.evaluate.weights import forget, kept, on_disk, read_model, restored
 from bench.machine import machine_facts, make_deterministic
 from bench.mode import read_mode

@@ -13,10 +13,10 @@ from bench.forbidden import forbidden
 from bench.lint import check_variants
 from bench.plan import read_plan
 from bench.starter import RESERVED
-from bench.submission.after import grown
 from bench.submission.beneath import lay_beneath
 from bench.submission.desk import Desk
 from bench.submission.files import Finding, kind_of, parts_of_name, read_bundle
+from bench.submission.grown import grown
 from bench.submission.study import Study
 
 
@@ -61,11 +61,11 @@ def judge(desk: Desk) -> None:
     judged: set[str] = set()
     for name, plan in plans.items():
         study = Study(desk, name, plan)
-        judged |= study.files
         with desk.judging(name):
             study.judge()
+        judged |= study.files
     for name in sorted(set(desk.files) - judged - set(plans)):
-        if kind_of(name) in ("ledger", "record", "tuned"):
+        if kind_of(name) in ("ledger", "record", "tuned", "quantized", "diagnosis"):
             desk.add(name, "", "belongs to no plan of this bundle")
     _entries(desk, {plan.algorithm for plan in plans.values()})
     _children(desk)
@@ -99,10 +99,10 @@ def _published(desk: Desk) -> None:
 
 def _children(desk: Desk) -> None:
     for name in [*desk.of_kind("downstream"), *desk.of_kind("quantized")]:
-        parent = name.split(".")[0] + ".json"
-        if parent not in desk.files and not (desk.base / parent).is_file():
+        parent, kind = name.split(".")[0] + ".json", kind_of(name)
+        if parent not in desk.files and (kind == "downstream" or not (desk.base / parent).is_file()):
             desk.add(name, "", "its record is not in the bundle")
-        found = desk.read(name, read_downstream if kind_of(name) == "downstream" else read_quantized)
+        found = desk.read(name, read_downstream if kind == "downstream" else read_quantized)
         diagnosis = f"{name.split('.')[0]}.diagnosis.json.gz"
         there = diagnosis in desk.files or (desk.base / diagnosis).is_file()
         if isinstance(found, Quantized) and found.modes and not there:

@@ -1,6 +1,6 @@
 """One plan of a bundle: is it the one that the rules write, and do its trials lead to the tuned values?"""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.entry import Entry
@@ -35,6 +35,7 @@ class Study:
     desk: Desk
     name: str  # of the plan's file
     plan: Plan
+    children: set[str] = field(default_factory=set)  # names that child records of the plan's runs have
 
     @property
     def records(self) -> list[str]:
@@ -51,8 +52,8 @@ class Study:
 
     @property
     def files(self) -> set[str]:
-        """Return the names of the files that rest on the plan."""
-        return {*self.records, self.ledger, self.tuned}
+        """Return the names of the files that rest on the plan, once it was judged."""
+        return {*self.records, self.ledger, self.tuned, *self.children}
 
     def judge(self) -> None:
         """Look at the plan, its ledger, its tuned values and its records."""
@@ -84,7 +85,7 @@ class Study:
                 if record := self.desk.read(name, read_record):
                     records[name] = record
         asking = [plan for plan in plans.values() if plan == of or (plan.adds_modes and plan.after == of.digest)]
-        measured(self.desk, asking, task, records)
+        self.children |= measured(self.desk, asking, task, records)
 
     def _entry(self) -> Entry | None:
         home = f"baselines/{self.plan.algorithm}/{self.plan.twin}.toml"

@@ -5,12 +5,17 @@ import shutil
 import pytest
 from synthetic import AFTER, ROUNDED, rounded
 
-from bench.children import quantized_path, read_quantized, write_child
+from bench.children import Crossing, Failed, Rounded, quantized_path, read_quantized, write_child
+from bench.crossings import crossings
+from bench.digest import digest_of
+from bench.mode import read_mode
 from bench.plan import add_modes
-from bench.record import Quantization, read_record
+from bench.record import Quantization, read_log, read_record
 from bench.spec import validate
-from bench.submission.after import grown, measured
+from bench.submission.after import measured
 from bench.submission.desk import Desk
+from bench.submission.grown import grown
+from bench.submission.judge import verify
 
 FIRST, SECOND = sorted(AFTER)[:2]
 
@@ -27,29 +32,33 @@ def proof(**changed):
     return validate({**ROUNDED, **changed}, Quantization, "proof")
 
 
-def write(path, modes, **changed):
+def write(path, modes, passed=(), failed=None, **changed):
     """Write a record's child with these modes, and some of the first one's figures changed."""
     record = read_record(path)
     found = {name: one for name, one in rounded(record).modes.items() if name in modes}
     own = {"quantization": proof(float_score_loss=record.score_loss)}
     found = {name: one.model_copy(update=own) for name, one in found.items()}
     found = {name: one.model_copy(update=changed if name == FIRST else {}) for name, one in found.items()}
-    write_child(quantized_path(path), record.run_id, record.weights.evaluated, found)
+    write_child(quantized_path(path), record.run_id, record.weights.evaluated, found, passed, failed)
 
 
 def records(forgery):
     return [path for path in forgery.records if path.name.count(".") == 1]
 
 
-def said(forgery, desk, modes=(FIRST,)):
+def said(forgery, desk, modes=(FIRST,), task=None):
     plan = forgery.clone.plan.model_copy(update={"modes": ("bf16", *modes)})
     found = {path.relative_to(desk.root).as_posix(): read_record(path) for path in records(forgery)}
-    measured(desk, [plan], forgery.clone.task, found)
+    measured(desk, [plan], task or forgery.clone.task, found)
     return [str(finding) for finding in desk.findings]
 
 
 def test_every_planned_mode_of_every_finished_run_stands(forgery, desk):
     assert said(forgery, desk) == []
+
+
+def failed():
+    return Failed(mode_digest=read_mode(FIRST).digest, cause="it cannot be", machine=digest_of("m"), made="2026")
 
 
 def no_child(path):
@@ -66,6 +75,8 @@ CHEATS = {
     "fakes the float loss": (
         lambda path: write(path, {FIRST}, quantization=proof(float_score_loss=9.0)),
         f"modes.{FIRST}.quantization.float_score_loss: "),
+    "says that a mode failed which was measured": (
+        lambda path: write(path, {FIRST}, failed={FIRST: failed()}), f"failed.{FIRST}: the mode was measured"),
     "rounds in half of its passes": (
         lambda path: write(path, {FIRST}, quantization=proof(
             float_score_loss=read_record(path).score_loss, forwards=0.5)),
@@ -78,6 +89,62 @@ def test_a_submission_is_refused_that(what, forgery, desk):
     spoil, reason = CHEATS[what]
     spoil(records(forgery)[0])
     assert any(reason in line for line in said(forgery, desk)), desk.findings
+
+
+def crossed(path, task, **changed):
+    """Return what an honest run measured at the task's common losses, with something of each changed."""
+    record = read_record(path)
+    one = {"mode_digest": read_mode(FIRST).digest, "loss": 4.5, "degradation": 0.5, "layers": 28}
+    one |= {key: changed.pop(key) for key in list(changed) if key in one}
+    modes = {changed.pop("mode", FIRST): Rounded(**one)}
+    return [
+        Crossing(**{"threshold": threshold, "tokens": point.tokens, "curve_loss": point.loss, "weights": digest_of("w"),
+                    "float_loss": 4.0, "modes": modes, **changed})
+        for threshold, point in crossings(record, read_log(path, record), task).items()
+    ]  # fmt: skip
+
+
+CROSSED = {
+    "is honest": ({}, None),
+    "invents a common loss": ({"threshold": 0.5}, "crossings.0.5: is no common loss"),
+    "says that it got there sooner": ({"tokens": 64}, " at 64 tokens, the log's curve has "),
+    "fakes the curve's loss": ({"curve_loss": 4.0}, ": 4.0 at "),
+    "fakes a degradation there": ({"degradation": 0.0}, f".{FIRST}.degradation: 0.0, the losses give another"),
+    "has a degradation and no loss": ({"loss": None}, f".{FIRST}.degradation: "),
+    "rounds fewer layers": ({"layers": 1}, f".{FIRST}.layers: 1, at the end of the run 28"),
+    "takes a mode that nobody asked for": ({"mode": SECOND}, f".{SECOND}: no plan asks for it"),
+    "is of other code": ({"mode_digest": "1" * 64}, f".{FIRST}.mode_digest: is of another version"),
+}
+
+
+@pytest.mark.parametrize("what", CROSSED)
+def test_what_was_measured_at_common_losses_is_held_to_the_curve(what, forgery, desk):
+    changed, reason = CROSSED[what]
+    path = records(forgery)[0]
+    log = read_log(path, read_record(path))
+    task = forgery.clone.task.model_copy(update={"common_losses": (log.curve[2].loss,)})
+    passed = crossed(path, task, **changed)
+    assert passed
+    write(path, {FIRST}, passed)
+    found = said(forgery, desk, task=task)
+    assert found == [] if reason is None else any(reason in line for line in found), found
+
+
+def test_a_child_of_another_s_published_run_is_refused(forgery, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(forgery.clone.root, base, ignore=shutil.ignore_patterns("runs"))
+    theirs = next((base / "leaderboard" / "plans" / "small").glob("adamw-ref-*.json")).stem.removeprefix("adamw-ref-")
+    home = f"leaderboard/records/small/{theirs}"
+    for root in (base, forgery.folder):
+        (root / home).mkdir()
+    published = base / home / forgery.record.name
+    for suffix in (".json", ".log.gz"):
+        shutil.copy(forgery.record.with_suffix(suffix), published.with_suffix(suffix))
+    write(published, set(), failed={FIRST: failed()})
+    place = f"{home}/{quantized_path(published).name}"
+    (base / place).rename(forgery.folder / place)
+    found = [str(finding) for finding in verify(forgery.folder, base).findings]
+    assert f"{place}: belongs to no plan of this bundle" in found
 
 
 def test_a_published_child_may_get_further_modes_and_keeps_those_it_had(forgery, tmp_path):
