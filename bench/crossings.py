@@ -1,6 +1,7 @@
 """Common losses: the first point of a run's curve at or below each loss that its task names (arXiv 2509.23500).
 
-The losses are the task's, so no entry moves another's comparison. Runs of the rung where entries are tuned are looked at.
+The losses are the task's, so no entry moves another's comparison. Runs of the rung where entries are tuned are looked
+at, and no others.
 """
 
 from bench.record import Log, Point, Record

@@ -7,6 +7,7 @@ each board as JSON and CSV in full precision. Made again from those records and 
 import json
 import platform
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version as version_of
@@ -111,9 +112,11 @@ def make_release(version: str, why: Sequence[str], folder: Path, ground: Ground,
         raise BenchError(f"release {version} would come before {before}", "versions rise")
     if not why:
         raise BenchError(f"release {version}: nothing says why it is made", "give a paragraph or more: --why")
+    draft = folder / f".{version}.partial"
+    shutil.rmtree(draft, ignore_errors=True)  # of one that was killed
     for path, data in files_of(version, before, why, folder, ground, boards).items():
-        write_atomically(home / path, data)  # release.json last: a folder without it was never finished
-    return home
+        write_atomically(draft / path, data)
+    return draft.rename(home)  # whole or not at all
 
 
 def differences(release: Release, home: Path, made: Mapping[str, bytes]) -> list[str]:
@@ -133,7 +136,7 @@ def ledgers_of(studies: Mapping[str, Sequence[Study]]) -> dict[str, str | None]:
 
 
 def releases(folder: Path) -> list[str]:
-    """Return the versions that are there, oldest first; a folder without its list was never finished."""
+    """Return the versions that are there, oldest first."""
     names = [path.parent.name for path in folder.glob(f"*/{NAME}")]
     return sorted((name for name in names if VERSION.fullmatch(name)), key=_order)
 

@@ -34,6 +34,8 @@ def rerun_plan(of: Plan, merge: str, machine_kind: str, rung: float, track: Trac
     """Return the plan of so many further seeds of one rung and track; the rest is the plan that is run again."""
     if of.rerun is not None:
         raise BenchError(f"the plan {of.digest[:16]} is a rerun itself", "rerun a record of the submission's own plan")
+    if of.adds_modes:
+        raise BenchError(f"the plan {of.digest[:16]} only adds modes", "rerun a record of the plan that it comes after")
     name = rung_name(rung)
     if name not in of.rungs or track not in of.tracks:
         raise BenchError(f"the plan {of.digest[:16]} has no runs at {name} on the {track} track")

@@ -172,9 +172,7 @@ class Task(Spec):
     evaluation: Evaluation
     rest: Rest
     replay: Replay
-    common_losses: tuple[
-        Rate, ...
-    ] = ()  # nats, falling: at each, weights are kept and rounded (bench.crossings)
+    common_losses: tuple[Rate, ...] = ()  # nats, falling: at each, weights are kept and rounded (bench.crossings)
 
     @model_validator(mode="after")
     def _budgets_are_whole_steps(self) -> "Task":

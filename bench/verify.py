@@ -50,7 +50,7 @@ def _task_is_the_same(same: bool) -> Tick:
 def _precision(record: Record) -> Tick:
     weights, states = record.facts.weight_dtypes, record.facts.state_dtypes
     low = sorted({dtype for dtype in (*weights, *states) if dtype not in FULL_PRECISION})
-    ok = None if not weights else not low
+    ok = not low if weights else False if record.outcome == "finished" else None
     detail = f"weights {', '.join(weights) or 'not recorded'}; state {', '.join(states) or 'none'}"
     return Tick("A1", "fp32 weights and optimizer state", ok, detail)
 

@@ -30,7 +30,7 @@ from bench.plan import (
     space_of,
     write_plan,
 )
-from bench.submission.study import as_of
+from bench.submission.rules import as_of
 
 PINNED = "635bbd88804b2090f0694a7939c95ef0529ebaae0cccbb178e90187a65216aca"
 

@@ -6,7 +6,7 @@ from small import ROOT
 
 from bench.errors import BenchError
 from bench.ledger import Study
-from bench.plan import find_plans, read_plan, write_plan
+from bench.plan import add_modes, find_plans, read_plan, write_plan
 from bench.rerun import FIRST_SEED, drawn_seed, rerun_plan
 from bench.score.evidence import departures, looks_of
 
@@ -41,6 +41,8 @@ def test_what_was_never_planned_cannot_be_run_again():
         rerun_plan(plan, MERGE, KIND, 1.0, "declared", 1)
     with pytest.raises(BenchError, match="is a rerun itself"):
         rerun_plan(rerun_plan(plan, MERGE, KIND, 1.0, "tuned", 1), MERGE, KIND, 1.0, "tuned", 1)
+    with pytest.raises(BenchError, match="only adds modes"):
+        rerun_plan(add_modes(plan, ("qat-int8",), "adamw-ref"), MERGE, KIND, 1.0, "tuned", 1)
 
 
 def test_a_published_plan_keeps_the_digest_of_its_name():

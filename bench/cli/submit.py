@@ -116,8 +116,9 @@ def rerun(
     from bench.entry import Entry
     from bench.evaluate.finished import forget_all
     from bench.plan import all_plans, write_plan
-    from bench.record import is_record_name, read_record
+    from bench.record import find_records, is_record_name, read_record
     from bench.rerun import rerun_plan
+    from bench.setting import who
 
     found = read_record(record)
     path, name = tasks / f"{found.task}.toml", found.entry.partition("@")[0]
@@ -126,6 +127,8 @@ def rerun(
         raise BenchError(f"{record}: its plan is not in {leaderboard}", "only what a plan asked for is run again")
     if found.inputs.mode != FLOAT:
         raise BenchError(f"{record}: was trained in {found.inputs.mode}", f"runs in {FLOAT} alone are run again")
+    if who() in {read_record(one).who for one in find_records([record.parent])}:
+        raise BenchError(f"{who()} made the records of this plan", "a rerun is another party's, named by BENCH_WHO")
     of, entry = plans[found.plan], Entry(entry_path(name, baselines))
     kind = machine_kind_for(path, read_task(path), entry)
     inputs = found.inputs

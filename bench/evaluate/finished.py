@@ -22,6 +22,7 @@ from bench.children import (
     write_crossing,
     write_quantized,
 )
+from bench.crossings import crossings
 from bench.data.sequences import Sequences
 from bench.data.tokens import prepare
 from bench.diagnosis import diagnosis_path, write_diagnosis

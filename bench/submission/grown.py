@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cache
+from typing import TypeVar
 
 from bench.children import QUANTIZED, AfterTraining, Crossing, Failed, Quantized, Rounded, read_quantized
 from bench.diagnosis import DIAGNOSIS, read_diagnosis
@@ -9,7 +10,7 @@ from bench.errors import BenchError
 from bench.mode import mode_names, read_mode
 from bench.submission.desk import Desk
 
-Tried = Mapping[str, AfterTraining | Failed | Rounded]  # by mode
+Tried = TypeVar("Tried", bound=AfterTraining | Failed | Rounded)  # in a mode
 
 
 @cache
@@ -22,14 +23,12 @@ def tried(child: Quantized | None) -> dict[str, AfterTraining | Failed]:
     return {**child.modes, **child.failed} if child else {}
 
 
-def anew(now: Tried, before: Tried) -> Tried:
+def anew(now: Mapping[str, Tried], before: Mapping[str, Tried]) -> dict[str, Tried]:
     """Leave out what is published as it is here and of another version of its mode: it stands on no board any more."""
-    return {
-        name: one for name, one in now.items() if before.get(name) != one or one.mode_digest == current().get(name)
-    }
+    return {name: one for name, one in now.items() if before.get(name) != one or one.mode_digest == current().get(name)}
 
 
-def _kept(before: Tried, now: Tried) -> bool:
+def _kept(before: Mapping[str, Tried], now: Mapping[str, Tried]) -> bool:
     """Return whether all that was there is as it was, or measured anew where it was of another version of its mode."""
     digests = current()
     return all(

@@ -13,7 +13,7 @@ from bench.forbidden import forbidden
 from bench.lint import check_variants
 from bench.plan import read_plan
 from bench.starter import RESERVED
-from bench.submission.beneath import lay_beneath
+from bench.submission.beneath import complete, lay_beneath
 from bench.submission.desk import Desk
 from bench.submission.files import Finding, kind_of, parts_of_name, read_bundle
 from bench.submission.grown import grown
@@ -56,6 +56,7 @@ def judge(desk: Desk) -> None:
             for found in forbidden(desk.files[name].decode("utf-8", "replace"), name):
                 desk.add(name, f"line {found.line}", found.what)
     plans = {name: plan for name in desk.of_kind("plan") if (plan := desk.read(name, read_plan))}
+    plans |= complete(desk, plans.values())
     if not desk.of_kind("plan"):
         desk.add("leaderboard/plans", "", "is missing: a submission has a plan, its ledger and its records")
     judged: set[str] = set()

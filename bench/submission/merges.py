@@ -7,13 +7,17 @@ from bench.plan import Plan, plan_path
 
 
 def published_by(base: Path, plan: Plan) -> set[str] | None:
-    """Return the commits that added a plan, or records of it, to the clone; None where the clone has no history."""
+    """Return the commits that added a plan, or runs of it, to the clone; None where the clone has no history.
+
+    One that added child records alone is none of them: each would be another draw of seeds.
+    """
     if _git(base, "rev-parse", "--is-shallow-repository") != ["false"]:
         return None
     board = Path("leaderboard")
-    paths = [plan_path(board / "plans", plan), board / "records" / plan.task / plan.digest[:16]]
+    runs = (board / "records" / plan.task / plan.digest[:16]).as_posix()
+    paths = [plan_path(board / "plans", plan).as_posix(), f":(glob){runs}/*.json", f":(exclude,glob){runs}/*.*.json"]
     words = ("log", "--first-parent", "-m", "--diff-filter=A", "--format=%H", "--")
-    return set(_git(base, *words, *(path.as_posix() for path in paths)))
+    return set(_git(base, *words, *paths))
 
 
 def _git(base: Path, *words: str) -> list[str]:

@@ -10,13 +10,17 @@ from bench.entry import Entry
 from bench.errors import BenchError
 from bench.ledger import ledger_path
 from bench.plan import Plan, plan_path
-from bench.record import write_atomically
+from bench.record import find_records, read_record, write_atomically
 from bench.submission.files import Files, kind_of
+from bench.submission.grown import current
 from bench.tuned import tuned_path
 
 
 def files_of(entry: Entry, plans: list[Plan], leaderboard: Path) -> Files:
-    """Return the entry, its plans, and all that rests on them, by name; what is not there yet is refused."""
+    """Return the entry, its plans, and all that rests on them, by name; what is not there yet is refused.
+
+    Runs of another version of their mode are left out: they stand on no board, and others were made in their place.
+    """
     home = f"baselines/{entry.path.parent.name}"
     paths = {f"{home}/optimizer.py": entry.source, f"{home}/{entry.name}.toml": entry.path}
     for plan in plans:
@@ -26,9 +30,11 @@ def files_of(entry: Entry, plans: list[Plan], leaderboard: Path) -> Files:
             if folder == "plans" or plan.after is None or (leaderboard / folder / path).is_file():
                 paths[f"leaderboard/{folder}/{path.as_posix()}"] = leaderboard / folder / path
         records = Path("records") / plan.task / plan.digest[:16]
+        runs = [read_record(path) for path in find_records([leaderboard / records])]
+        old = {run.run_id for run in runs if run.inputs.mode_digest != current().get(run.inputs.mode)}
         for path in sorted((leaderboard / records).glob("*")):
             name = f"leaderboard/{(records / path.name).as_posix()}"
-            if kind_of(name):
+            if kind_of(name) and path.name.split(".")[0] not in old:
                 paths[name] = path
     test = f"tests/baselines/test_{entry.path.parent.name}.py"
     if (leaderboard.parent / test).is_file():

@@ -4,7 +4,13 @@ import ast
 from collections.abc import Iterator
 
 from bench.entry import Entry
+from bench.passes import Probed
 from bench.record import Record
+from bench.submission.desk import short
+
+THIRDS = {"gradient": 3, "sampled_gradient": 3, "sequence_jacobian": 3, "logits_along": 1}  # of a pass (bench.probe)
+BURSTS = 0.9  # share of the calls that fall on batches of the full size
+NEAR = 1e-6  # relative
 
 
 def of_probe(record: Record, entry: Entry) -> Iterator[tuple[str, str]]:
@@ -18,8 +24,23 @@ def of_probe(record: Record, entry: Entry) -> Iterator[tuple[str, str]]:
         return
     if not may_probe(entry):
         yield "facts.probe", "is there, and the entry wants none"
-    if any(probe.calls.values()) and not probe.fresh_tokens and passes <= 1:
-        yield "facts.passes", f"{passes:g}, but the probe was asked {sum(probe.calls.values()):,} times"
+    if bool(probe.fresh_tokens) != bool(probe.calls.get("fresh_gradient")):
+        yield "facts.probe.fresh_tokens", f"{probe.fresh_tokens:,}, and its calls are {short(probe.calls)}"
+    least = _least(record, probe)
+    if record.outcome == "finished" and passes < least * (1 - NEAR):
+        yield "facts.passes", f"{passes:g}, but the probe's calls cost {least:g} or more: {short(probe.calls)}"
+
+
+def _least(record: Record, probe: Probed) -> float:
+    """Return the least that the calls can have cost, in passes a token; groups are of any size, and so are left out.
+
+    A call costs what its batch has. Where all batches are of one size that is exact. A last batch that fresh draws cut
+    short may have more than its share of calls, and a controller's batches are of sizes that no record has.
+    """
+    share = 0.0 if record.facts.batches else BURSTS if probe.fresh_tokens else 1.0
+    thirds = sum(THIRDS.get(kind, 0) * calls for kind, calls in probe.calls.items())
+    spent = (record.tokens - probe.fresh_tokens) / max(1, record.tokens)
+    return 1 + share * thirds * spent / (3 * max(1, record.steps))
 
 
 def may_probe(entry: Entry) -> bool:

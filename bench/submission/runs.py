@@ -13,9 +13,10 @@ from bench.record import Log, Record, find_records, read_log, read_record
 from bench.score.evidence import departures
 from bench.submission.desk import Desk, short
 from bench.submission.files import parts_of_name
+from bench.submission.harness import own_harness
 from bench.submission.logs import Sizes, inconsistencies, sizes_of_blocks
 from bench.submission.probes import of_probe
-from bench.submission.values import Led
+from bench.submission.values import Led, sizes_apart
 from bench.task import Task, rung_name
 from bench.tuned import Tuned, rest_of
 from bench.verify import lint_record, lint_siblings
@@ -110,6 +111,10 @@ class Runs:
         theirs = (
             find_records([self.desk.base / "leaderboard" / "records" / self.plan.task / yardstick]) if yardstick else []
         )
+        base = [read_record(path) for path in theirs]
+        self._harness(found, {record.inputs.harness for record in base})
+        for name, reason in sizes_apart(found, base):
+            self.desk.remark(name, "facts.update_rms.hidden", reason)
         common = self._sizes(theirs)
         for name, mine in sizes.items():
             common = mine if common is None else common & mine
@@ -117,10 +122,20 @@ class Runs:
                 self.desk.add(name, "score_loss", "its blocks have not the sizes that those of other runs have")
                 break
         names = {record.run_id: name for name, record in found.items()}
-        for run_id, ticks in lint_siblings([*found.values(), *(read_record(path) for path in theirs)]).items():
+        for run_id, ticks in lint_siblings([*found.values(), *base]).items():
             for tick in ticks:
                 if tick.ok is False and run_id in names:
                     self.desk.add(names[run_id], f"protocol {tick.rule}", f"{tick.title}: {tick.detail}")
+
+    def _harness(self, found: dict[str, Record], known: set[str]) -> None:
+        """Name versions of the harness that are neither the clone's own nor of the yardstick's records, each once."""
+        for name, record in found.items():
+            harness = record.inputs.harness
+            if harness in known or harness == own_harness() or (self.desk.base / name).is_file():
+                continue
+            known = {*known, harness}
+            said = f"{harness[:12]} is neither this clone's nor that of a record of the yardstick: replay this one"
+            self.desk.remark(name, "inputs.harness", said)
 
     def _sizes(self, published: list[Path]) -> Sizes | None:
         """Return what the scoring text's blocks may be like by one of the yardstick's runs."""

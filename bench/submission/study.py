@@ -9,23 +9,21 @@ from bench.ledger import Study as Ledgered
 from bench.ledger import Trial, ledger_path, read_ledger
 from bench.mode import FLOAT
 from bench.outlook import OTHER_MACHINE
-from bench.plan import PLACEBO, Plan, add_modes, add_rungs, all_plans, make_plan, plan_path
+from bench.plan import Plan, all_plans, plan_path
 from bench.record import Record, find_records, read_record
-from bench.rerun import rerun_plan
+from bench.rerun import read_maintainers
 from bench.spec import read_toml
 from bench.submission.after import measured
 from bench.submission.beneath import lay
 from bench.submission.desk import Desk, short
-from bench.submission.merges import published_by
 from bench.submission.probes import may_probe
+from bench.submission.rules import Rules
 from bench.submission.runs import Runs
 from bench.submission.trials import Told, oddities, unexplained
 from bench.submission.values import Led, departures_of, led_to
 from bench.task import Task, read_task
 from bench.tuned import Tuned, read_tuned, tuned_path
 from bench.versions import NAME, check_record, read_pins
-
-SEEDS = 3  # of a plan at every rung (protocol D)
 
 
 @dataclass
@@ -62,14 +60,39 @@ class Study:
         entry, task = self._entry(), self._task()
         if entry is None or task is None:
             return
-        self._rules(entry, task)
+        Rules(self.desk, self.name, self.plan, {plan.digest: plan for plan in self._plans()}).judge(entry, task)
         yardstick = None if entry.name == task.reference else self._yardstick(task)
         trials = self._trials()
         led = self._tuned(task, yardstick) if trials is not None else None
         records = Runs(self.desk, self.plan, task, entry, led, yardstick, self.name).all(self.records)
         told = Told(self.plan, task, entry.facts.scope != "full", may_probe(entry), led, yardstick)
         self._ledger(told, trials or [], list(records.values()))
+        self._parties(records)
         self._measured(task, records)
+
+    def _parties(self, records: dict[str, Record]) -> None:
+        """Who reruns made none of the author's records; who keeps the board is named, for records say it themselves."""
+        authors = set()
+        if self.plan.rerun is not None:
+            authors = {record.who for record in self._records_of(self.plan.rerun.of).values()}
+        keepers, named = read_maintainers(self.desk.base / "leaderboard"), set[str]()
+        for name, record in records.items():
+            if record.who in authors:
+                self.desk.add(name, "who", f"{short(record.who)} made the author's records: a rerun is another party's")
+            elif record.who in keepers - named and not (self.desk.base / name).is_file():
+                self.desk.remark(name, "who", f"says that it was made by {short(record.who)}, who keeps the board")
+                named.add(record.who)
+
+    def _records_of(self, digest: str) -> dict[str, Record]:
+        """Return the records of another plan, in the bundle and in the clone."""
+        folder = f"leaderboard/records/{self.plan.task}/{digest[:16]}"
+        names = {path.name for root in (self.desk.root, self.desk.base) for path in find_records([root / folder])}
+        found = {}
+        for name in sorted(f"{folder}/{name}" for name in names):
+            lay(self.desk, name)
+            if record := self.desk.read(name, read_record):
+                found[name] = record
+        return found
 
     def _measured(self, task: Task, records: dict[str, Record]) -> None:
         """Look at the modes of finished checkpoints, of the plan's own runs or of those that it adds modes to."""
@@ -77,13 +100,7 @@ class Study:
         of = self.plan
         if of.adds_modes and of.after in plans:
             of = plans[of.after]
-            folder = f"leaderboard/records/{of.task}/{of.digest[:16]}"
-            names = {path.name for root in (self.desk.root, self.desk.base) for path in find_records([root / folder])}
-            records = {}
-            for name in sorted(f"{folder}/{name}" for name in names):
-                lay(self.desk, name)
-                if record := self.desk.read(name, read_record):
-                    records[name] = record
+            records = self._records_of(of.digest)
         asking = [plan for plan in plans.values() if plan == of or (plan.adds_modes and plan.after == of.digest)]
         self.children |= measured(self.desk, asking, task, records)
 
@@ -137,51 +154,6 @@ class Study:
             self.desk.remark(self.name, "machine_kind", OTHER_MACHINE)
         return tuned
 
-    def _rules(self, entry: Entry, task: Task) -> None:
-        """The plan must be the one that bench plan writes, and the entry's first, or a look after it."""
-        plan, known = self.plan, {p.digest: p for p in self._plans()}
-        placebo = plan.entry.partition(PLACEBO)[2]
-        yardstick, after = (known.get(digest) if digest else None for digest in (plan.yardstick, plan.after))
-        for key, digest, found in (("yardstick", plan.yardstick, yardstick), ("after", plan.after, after)):
-            if digest and found is None:
-                self.desk.add(self.name, key, f"the plan {digest[:16]} is not published")
-                return
-        try:
-            if plan.adds_modes and after is not None:
-                wanted = add_modes(after, plan.modes, task.reference)
-            elif plan.adds_rungs and after is not None:
-                wanted = add_rungs(_chain(after, known), as_of(task, plan, known)) or after
-            elif plan.rerun and after is not None:
-                wanted = self._rerun(after)
-            else:
-                kind, number = plan.machine_kind, int(placebo or 0)
-                lent = None if entry.name == task.reference else yardstick
-                then = as_of(task, plan, known)
-                wanted = make_plan(plan.task, then, entry, kind, lent, number, after, SEEDS, plan.modes)
-        except BenchError as error:
-            self.desk.add(self.name, "", error.what)
-            return
-        mine, rules = plan.model_dump(mode="json"), wanted.model_dump(mode="json")
-        for key in [key for key in mine if mine[key] != rules[key]]:
-            self.desk.add(self.name, key, f"{short(mine[key])}, the rules write {short(rules[key])}")
-        others = [p for p in known.values() if (p.entry, p.task_digest) == (plan.entry, plan.task_digest)]
-        if plan.after is None and any(p.after is None and p.digest != plan.digest for p in others):
-            self.desk.add(
-                self.name, "space", f"{plan.entry} has a first plan already: its space and seeds stand since then"
-            )
-
-    def _rerun(self, of: Plan) -> Plan:
-        """Return the rerun that the commit it names draws; its party chose a rung, a track and how many seeds."""
-        plan = self.plan
-        assert plan.rerun is not None
-        commits = published_by(self.desk.base, of)
-        if commits is None:
-            self.desk.remark(self.name, "rerun.merge", "is not checked: the clone has no whole history")
-        elif plan.rerun.merge not in commits:
-            self.desk.add(self.name, "rerun.merge", f"is no commit that published {of.digest[:16]} or records of it")
-        rung, seeds = next(iter(plan.ladder.items()), (0.0, ()))
-        return rerun_plan(of, plan.rerun.merge, plan.machine_kind, rung, plan.tracks[0], len(seeds))
-
     def _plans(self) -> list[Plan]:
         found = all_plans(self.desk.base / "leaderboard" / "plans", self.plan.task)
         try:
@@ -234,16 +206,3 @@ class Study:
             root = self.desk.root if name.as_posix() in self.desk.files else self.desk.base
             found[plan.digest] = Ledgered(plan, tuple(read_ledger(root / name, plan)))
         return found
-
-
-def _chain(plan: Plan, known: dict[str, Plan]) -> list[Plan]:
-    """Return a plan and those that it comes after, the first one first."""
-    return [*(_chain(known[plan.after], known) if plan.after in known else []), plan]
-
-
-def as_of(task: Task, plan: Plan, known: dict[str, Plan]) -> Task:
-    """Return the task with the ladder that the plan was written for: without rungs that a later plan of it adds."""
-    later = [p for p in known.values() if p.adds_rungs and p.digest != plan.digest and plan in _chain(p, known)]
-    added = {rung for p in later for rung in p.ladder}
-    rungs, compared = (tuple(r for r in held if r not in added) for held in (task.budget.rungs, task.budget.compared))
-    return task.model_copy(update={"budget": task.budget.model_copy(update={"rungs": rungs, "compared": compared})})

@@ -1,19 +1,22 @@
 """The tuned values of an entry on a task: what the ledgers of all its plans lead to, held against their file."""
 
 import re
-from collections.abc import Iterator, Mapping
+import statistics
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from bench.errors import BenchError
 from bench.ledger import Study as Ledgered
 from bench.mode import FLOAT
 from bench.plan import Plan
+from bench.record import Record
 from bench.submission.desk import Values, short
 from bench.task import rung_name
 from bench.trials import state_after
 from bench.tuned import Tuned, lent_values
 from bench.tuning import DECAY
 
+APART = 2.0  # factor between updates that should be of one size: theirs are of other weights, and of other steps
 Odd = Iterator[tuple[str, str]]  # (key, reason)
 SCALE = re.compile(r"transfer\.\d+x\d+")  # of the updates of one shape's matrices, measured by a pilot
 
@@ -83,7 +86,10 @@ def departures_of(tuned: Tuned, led: Led, yardstick: Tuned | None) -> Odd:
 
 
 def _transfer(tuned: Tuned, plan: Plan, rungs: list[float], yardstick: Tuned | None) -> Odd:
-    """The transfer track runs at the yardstick's learning rate, warm-up and decay; only the scales were measured."""
+    """The transfer track runs at the yardstick's learning rate, warm-up and decay; only the scales were measured.
+
+    They are the author's word: what runs at them did to the weights is compared in sizes_apart.
+    """
     wanted = rungs if "transfer" in plan.tracks else []
     table = tuned.transfer.get(FLOAT, {})
     if set(tuned.transfer) - {FLOAT} or sorted(table) != sorted(map(rung_name, wanted)):
@@ -100,3 +106,19 @@ def _transfer(tuned: Tuned, plan: Plan, rungs: list[float], yardstick: Tuned | N
                 yield f"transfer.{FLOAT}.{rung_name(rung)}.{name}", said
         if any(not isinstance(value, float) or value <= 0 for value in scales.values()):
             yield f"transfer.{FLOAT}.{rung_name(rung)}", "has a scale that is no number above 0"
+
+
+def sizes_apart(found: Mapping[str, Record], theirs: Iterable[Record]) -> Odd:
+    """Yield (name, reason) of the first transfer run at each rung whose updates have not the yardstick's size."""
+    sizes: dict[float, list[float]] = {}
+    for record in theirs:
+        if record.inputs.mode == FLOAT and record.inputs.track == "tuned" and "hidden" in record.facts.update_rms:
+            sizes.setdefault(record.inputs.budget, []).append(record.facts.update_rms["hidden"])
+    for name, record in found.items():
+        mine, rung = record.facts.update_rms.get("hidden"), record.inputs.budget
+        if record.inputs.track != "transfer" or record.outcome != "finished" or mine is None or rung not in sizes:
+            continue
+        wanted = statistics.median(sizes[rung])
+        if not wanted / APART <= mine <= wanted * APART:
+            del sizes[rung]
+            yield name, f"{mine:g} on the transfer track, the yardstick's at {rung_name(rung)} is {wanted:g}"

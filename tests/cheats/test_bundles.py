@@ -95,6 +95,10 @@ def stops_early(f):
     f.forge(lambda facts: facts.update(steps=facts["steps"] - 1))
 
 
+def hides_the_precision_of_its_weights(f):
+    f.forge(lambda facts: facts["facts"].update(weight_dtypes=[]))
+
+
 def keeps_bf16_state(f):
     f.forge(lambda facts: facts["facts"].update(state_dtypes=["bfloat16"]))
 
@@ -242,6 +246,7 @@ CHEATS = {
     fakes_its_time: ": cost.train_seconds: ",
     is_charged_for_less: ": protocol A7: ",
     stops_early: "the log does not have the",
+    hides_the_precision_of_its_weights: ": protocol A1: weights not recorded",
     keeps_bf16_state: ": protocol A1: ",
     applies_no_decay: ": protocol A3: ",
     evaluates_other_weights: ": weights.evaluated: ",

@@ -144,7 +144,53 @@ def test_a_child_of_another_s_published_run_is_refused(forgery, tmp_path):
     place = f"{home}/{quantized_path(published).name}"
     (base / place).rename(forgery.folder / place)
     found = [str(finding) for finding in verify(forgery.folder, base).findings]
+    assert f"{place}: modes.{FIRST}: no plan asks for it" in found
+    next((base / "leaderboard" / "plans" / "small").glob("adamw-ref-*.json")).unlink()
+    found = [str(finding) for finding in verify(forgery.folder, base).findings]
     assert f"{place}: belongs to no plan of this bundle" in found
+
+
+def test_what_another_version_of_a_mode_measured_is_measured_anew(forgery, tmp_path):
+    """What old code measured may give way to what the current one did, to nothing else; left, it disturbs nobody."""
+    base = tmp_path / "base"
+    path, other = records(forgery)[:2]
+    for one in records(forgery):
+        write(one, {FIRST})
+    old = {"mode_digest": "1" * 64, "degradation": 9.0}
+    write(path, {FIRST}, **old)
+    name = quantized_path(path).relative_to(forgery.folder).as_posix()
+    shutil.copytree(forgery.folder, base)
+    desk = Desk(forgery.folder, base, {}, [], set())
+    assert said(forgery, desk) == [] and grown(desk, name)
+    write(path, {FIRST}, mode_digest="2" * 64)
+    assert not grown(desk, name)
+    write(path, set(), failed={FIRST: failed()})
+    assert grown(desk, name) and said(forgery, desk) == []
+    write(path, {FIRST})
+    assert grown(desk, name) and said(forgery, desk) == []
+    write(other, {FIRST}, degradation=9.0)
+    assert not grown(desk, quantized_path(other).relative_to(forgery.folder).as_posix())
+
+
+def test_a_run_that_was_made_again_comes_without_its_published_plan(forgery, tmp_path, monkeypatch):
+    base, bundle = tmp_path / "base", tmp_path / "again"
+    shutil.copytree(forgery.clone.root, base, ignore=shutil.ignore_patterns("runs"))
+    for path in (forgery.record, forgery.record.with_suffix(".log.gz")):
+        name = path.relative_to(forgery.folder)
+        (bundle / name).parent.mkdir(parents=True, exist_ok=True)
+        (base / name).replace(bundle / name)
+    told = verify(bundle, base)
+    plan = forgery.plan.relative_to(forgery.folder).as_posix()
+    assert not told.findings and [remark.file for remark in told.remarks] == [plan]
+    next((base / "leaderboard" / "plans").rglob(forgery.plan.name)).unlink()
+    found = [str(finding) for finding in verify(bundle, base).findings]
+    assert f"{path.with_suffix('').with_suffix('.json').relative_to(forgery.folder)}: belongs to no plan" in str(found)
+
+
+def test_runs_of_another_version_of_their_mode_are_left_out_of_a_bundle(forgery, monkeypatch):
+    assert sum(name.endswith(".log.gz") for name in forgery.clone.files()) == len(forgery.records)
+    monkeypatch.setattr("bench.submission.pack.current", lambda: {"bf16": "1" * 64})
+    assert not [name for name in forgery.clone.files() if "/records/" in name]
 
 
 def test_a_published_child_may_get_further_modes_and_keeps_those_it_had(forgery, tmp_path):

@@ -13,7 +13,7 @@ from submitted import cloned
 from bench.entry import Entry
 from bench.ledger import ledger_path
 from bench.mode import FLOAT
-from bench.plan import Plan, make_plan, write_plan
+from bench.plan import Plan, add_modes, add_rungs, make_plan, write_plan
 from bench.rerun import rerun_plan
 from bench.submission.judge import verify
 from bench.submission.pack import files_of, write_bundle
@@ -165,6 +165,47 @@ def test_a_later_plan_stands_and_may_not_rewrite_the_tuned_values(author, kind):
         assert any(line.startswith(f"{name}: {key}: ") for line in said), (key, said)
 
 
+def test_an_entry_is_tuned_at_the_first_rung_that_is_compared(author):
+    """The ladder edited for the first plan, and put back for the one that adds the rungs that it then lacks."""
+    path = author.root / "tasks" / "small.toml"
+    text = path.read_text()
+    path.write_text(text.replace("compared = [1.0]", "compared = [2.0]"))
+    first = author.plans("perpgrad")
+    path.write_text(text)
+    later = add_rungs([first], author.task)
+    write_plan(author.root / "leaderboard" / "plans", later)
+    said = author.said("perpgrad", [first, later])
+    for plan in (first, later):
+        name = f"leaderboard/plans/small/perpgrad-{plan.digest[:16]}.json"
+        assert f"{name}: tuning.rung: 2x, entries are tuned at 1x" in said
+    assert not any(": tuning: " in line for line in said)  # nothing else of its search is wrong
+
+
+def test_a_placebo_is_no_submission(author):
+    yardstick, entry = author.yardstick, author.entry("perpgrad")
+    plan = make_plan("small", author.task, entry, KIND, yardstick, placebo=1)
+    path = write_plan(author.root / "leaderboard" / "plans", plan)
+    name = f"leaderboard/plans/small/{path.name}"
+    honest = author.plans("perpgrad")
+    said = author.said("perpgrad", [honest], **{name: path.read_bytes()})
+    assert f"{name}: entry: is a placebo: what is measured of tuning noise is the board's, for all" in said
+    shutil.copy(path, author.base / name)  # one that is published disturbs nobody
+    assert author.said("perpgrad", [honest]) == []
+
+
+@pytest.mark.parametrize("kind", ["rerun", "modes"])
+def test_a_look_comes_after_a_plan_of_the_author_s(author, kind):
+    first = published(author)
+    if kind == "rerun":
+        other, what = rerun_plan(first, "0" * 40, KIND, 1.0, "tuned", 1), "is a rerun"
+    else:
+        other, what = add_modes(first, ("ptq-w4",), "adamw-ref"), "only adds modes"
+    for root in (author.root, author.base):
+        write_plan(root / "leaderboard" / "plans", other)
+    look = author.plans("perpgrad", after=other)
+    assert any(f": after: the plan {other.digest[:16]} {what}" in line for line in author.said("perpgrad", [look]))
+
+
 def test_the_yardstick_of_a_plan_is_the_reference_s_current_one(author):
     other = published(author, "moonlight")
     for yardstick in (other.digest, None):
@@ -242,8 +283,16 @@ def test_a_rerun_names_the_commit_that_published_what_it_runs_again(author):
     git("add", "leaderboard")
     git("commit", "--quiet", "--message", "published")
     merge = git("rev-parse", "HEAD")
-    git("commit", "--quiet", "--allow-empty", "--message", "later")
-    assert rerun_from(merge) == []
-    for other in (git("rev-parse", "HEAD"), "0" * 40):
+    folder = author.base / "leaderboard" / "records" / "small" / first.digest[:16]
+    folder.mkdir(parents=True)
+    commits = []
+    for name in (f"{'1' * 64}.json", f"{'1' * 64}.quantized.json"):
+        (folder / name).write_text("{}")
+        git("add", "leaderboard")
+        git("commit", "--quiet", "--message", name)
+        commits.append(git("rev-parse", "HEAD"))
+    run, child = commits
+    assert rerun_from(merge) == rerun_from(run) == []
+    for other in (child, "0" * 40):  # each pull request with a mode would be another draw of seeds
         (line,) = rerun_from(other)
         assert "is no commit that published" in line

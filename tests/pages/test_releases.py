@@ -9,6 +9,7 @@ from bench.errors import BenchError
 from bench.pages.build import pages
 from bench.pages.rebuild import release, unlike
 from bench.pages.releases import read_releases
+from bench.record import write_atomically
 from bench.release import NAME, latest, read_release
 
 
@@ -90,6 +91,22 @@ def test_what_may_not_be_released(folder, evidence, version, why, said):
     with pytest.raises(BenchError, match=said):
         release(version, why, evidence, folder)
     assert latest(folder) == "1.0"
+
+
+def test_one_that_was_killed_halfway_is_made_again(evidence, tmp_path, monkeypatch):
+    def killed(path, data, write=write_atomically, written=[]):  # noqa: B006
+        if written:
+            raise KeyboardInterrupt
+        written.append(path)
+        write(path, data)
+
+    monkeypatch.setattr("bench.release.write_atomically", killed)
+    with pytest.raises(KeyboardInterrupt):
+        release("1.0", ["The first board."], evidence, tmp_path)
+    assert latest(tmp_path) is None and not (tmp_path / "1.0").exists()
+    monkeypatch.undo()
+    release("1.0", ["The first board."], evidence, tmp_path)
+    assert unlike("1.0", evidence, tmp_path) == [] and [path.name for path in tmp_path.iterdir()] == ["1.0"]
 
 
 def test_what_changed_is_computed_and_both_are_on_pages(evidence, sources, tmp_path):
