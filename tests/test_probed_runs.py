@@ -7,6 +7,7 @@ from bench.entry import Entry
 from bench.record import Record, read_record
 from bench.replay import replay
 from bench.setting import Watch
+from bench.submission.probes import of_probe
 from bench.task import read_task
 from bench.verify import lint_record, lint_siblings
 
@@ -41,6 +42,11 @@ def test_calls_passes_seconds_and_memory_are_in_the_record(ran):
     assert record.charged_tokens == pytest.approx(record.tokens * record.facts.passes)
     cost = record.cost.probe["sampled_gradient"]
     assert 0 < cost.seconds < record.cost.train_seconds and 0 < cost.peak_memory_bytes <= record.cost.peak_memory_bytes
+
+
+@pytest.mark.parametrize("path", [SOPHIA, CONTROLLER, ADAMW], ids=lambda path: path.stem)
+def test_what_it_was_charged_stands_where_a_submission_is_verified(ran, path):
+    assert list(of_probe(record_of(ran, path), Entry(path))) == []
 
 
 def test_a_run_without_a_probe_tells_of_none(ran):

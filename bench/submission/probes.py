@@ -26,13 +26,13 @@ def of_probe(record: Record, entry: Entry) -> Iterator[tuple[str, str]]:
         yield "facts.probe", "is there, and the entry wants none"
     if bool(probe.fresh_tokens) != bool(probe.calls.get("fresh_gradient")):
         yield "facts.probe.fresh_tokens", f"{probe.fresh_tokens:,}, and its calls are {short(probe.calls)}"
-    least = _least(record, probe)
-    if record.outcome == "finished" and passes < least * (1 - NEAR):
+    least, asked = _least(record, probe), any(calls for kind, calls in probe.calls.items() if kind != "fresh_gradient")
+    if record.outcome == "finished" and (passes < least * (1 - NEAR) or (asked and passes <= 1)):
         yield "facts.passes", f"{passes:g}, but the probe's calls cost {least:g} or more: {short(probe.calls)}"
 
 
 def _least(record: Record, probe: Probed) -> float:
-    """Return the least that the calls can have cost, in passes a token; groups are of any size, and so are left out.
+    """Return the least that the calls can have cost, in passes a token; but for groups, which are of any size.
 
     A call costs what its batch has. Where all batches are of one size that is exact. A last batch that fresh draws cut
     short may have more than its share of calls, and a controller's batches are of sizes that no record has.
