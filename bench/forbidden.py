@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bench.digest import text_of_source
 from bench.errors import BenchError
+from bench.reach import Reach, names_set
 from bench.recognition import recognitions
 from bench.spec import read_text
 
@@ -20,11 +21,6 @@ TEXT = 500  # characters of a string that is no docstring
 NUMBERS_IN_ALL = 400  # literal numbers of a source
 NUMBERS = 128  # literal numbers in one container: coefficients fit, weights do not
 
-IMPORTS = {
-    "abc", "collections", "collections.abc", "contextlib", "dataclasses", "enum", "fractions", "functools", "itertools",
-    "math", "numbers", "typing", "types", "torch", "torch.linalg", "torch.nn", "torch.nn.functional",
-    "torch.optim", "torch.optim.optimizer", "bench.linalg", "bench.probe", "bench.roles",
-}  # fmt: skip
 BUILTINS = {
     "__builtins__": "reaches the interpreter", "__import__": "imports by name", "breakpoint": "stops the run",
     "compile": "makes code", "delattr": "changes objects by name", "eval": "makes code", "exec": "makes code",
@@ -40,7 +36,9 @@ ATTRIBUTES = {
     "load": "reads files", "save": "writes files", "from_file": "reads files", "tofile": "writes files",
     "hub": "reads files", "package": "reads files", "serialization": "reads files", "storage": "reaches raw memory",
     "data_ptr": "reaches raw memory", "untyped_storage": "reaches raw memory", "swap_tensors": "swaps parameters",
-    "data": "writes past the version of a tensor", "set_": "swaps parameters", "share_memory_": "leaves the process",
+    "data": "writes past the version of a tensor", "numpy": "writes past the version of a tensor",
+    "from_dlpack": "writes past the version of a tensor", "to_dlpack": "writes past the version of a tensor",
+    "set_": "swaps parameters", "share_memory_": "leaves the process",
     "manual_seed_all": "sets a random generator",
     "seed": "sets a random generator", "initial_seed": "tells one run from another",
     "set_rng_state": "sets a random generator", "set_state": "sets a random generator",
@@ -108,16 +106,9 @@ class _Module:
     """What a node means depends on what the module imports, and on what it holds between runs."""
 
     def __init__(self, tree: ast.Module) -> None:
-        self.modules: set[str] = set()  # names under which modules are known here
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                self.modules |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                self.modules |= {
-                    alias.asname or alias.name for alias in node.names if f"{node.module}.{alias.name}" in IMPORTS
-                }
+        self.reach = Reach(tree)
         self.own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-        self.held = {name for node in tree.body for name in _names_set(node)}  # by the module, between runs
+        self.held = {name for node in tree.body for name in names_set(node)}  # by the module, between runs
         self.docstrings = {
             id(node.value)
             for owner in ast.walk(tree)
@@ -127,7 +118,8 @@ class _Module:
         }
 
     def look(self, node: ast.AST) -> Iterator[str]:
-        if isinstance(node, ast.Import | ast.ImportFrom):
+        yield from self.reach.look(node)
+        if isinstance(node, ast.ImportFrom):
             yield from _imports(node)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in BUILTINS:
             yield f"{node.id} {BUILTINS[node.id]}"
@@ -157,7 +149,7 @@ class _Module:
     def _attribute(self, node: ast.Attribute) -> Iterator[str]:
         name, base = node.attr, node.value
         mine = isinstance(base, ast.Name) and base.id in ("self", "cls")
-        if name in ATTRIBUTES and not mine:
+        if name in ATTRIBUTES:  # of self too: a function may be called with anything as its self
             yield f".{name} {ATTRIBUTES[name]}"
         elif name.startswith("__") and name not in DUNDERS:
             yield f".{name} reaches the interpreter"
@@ -167,11 +159,6 @@ class _Module:
             and not (mine or name in self.own or name.startswith("_foreach_"))
         ):
             yield f".{name} is another's private part"
-
-    def _is_of_a_module(self, node: ast.expr) -> bool:
-        while isinstance(node, ast.Attribute):
-            node = node.value
-        return isinstance(node, ast.Name) and node.id in self.modules | {"manual_seed"}
 
     def _assignment(
         self, node: ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Delete | ast.NamedExpr
@@ -184,11 +171,8 @@ class _Module:
             elif isinstance(target, ast.Subscript) and isinstance(target.ctx, ast.Store | ast.Del):
                 if isinstance(target.slice, ast.Constant) and target.slice.value in ("lr", "params"):
                     yield f"{ast.unparse(target)} is set: the harness moves it"
-                if isinstance(target.value, ast.Name) and target.value.id in self.held | self.modules:
+                if isinstance(target.value, ast.Name) and target.value.id in self.held | set(self.reach.modules):
                     yield f"{ast.unparse(target)} is set: state outside of the optimizer, which no checkpoint holds"
-        value = getattr(node, "value", None)
-        if isinstance(value, ast.Name) and value.id in self.modules:
-            yield f"the module {value.id} gets another name"
 
     def _call(self, node: ast.Call) -> Iterator[str]:
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
@@ -197,11 +181,11 @@ class _Module:
             first = node.args[0]
             named = node.args[1] if len(node.args) > 1 else None
             plain = named is None or isinstance(named, ast.Constant | ast.Name)
-            if not isinstance(first, ast.Name) or first.id in self.modules or not plain:
+            if not isinstance(first, ast.Name) or first.id in self.reach.modules or not plain:
                 yield f"{ast.unparse(node)} reaches a module by name"
         if name == "vars" and [ast.unparse(argument) for argument in node.args] != ["hp"]:
             yield "vars changes objects by name"
-        if name == "manual_seed" and self._is_of_a_module(node.func):
+        if name == "manual_seed" and (isinstance(node.func, ast.Name) or self.reach.is_within(node.func)):
             yield f"{ast.unparse(node.func)} sets everybody's random generator"
         if name in DRAWS and "generator" not in keywords and None not in keywords:
             yield f"{name} without generator= draws from another's random generator: run.generator is the entry's"
@@ -216,33 +200,19 @@ class _Module:
                 yield f".{name} acts outside of step()"
 
 
-def _names_set(node: ast.AST) -> set[str]:
-    if isinstance(node, ast.FunctionDef | ast.ClassDef):
-        return {node.name}
-    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    return {target.id for target in targets if isinstance(target, ast.Name)}
-
-
 def _has_key(node: ast.expr, key: str) -> bool:
     keys = node.keys if isinstance(node, ast.Dict) else [node]
     return any(isinstance(one, ast.Constant) and one.value == key for one in keys)
 
 
-def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
-    names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or "."]
-    for name in names:
-        if name not in IMPORTS and not name.startswith("bench.linalg."):
-            yield f"imports {name}, which no optimizer needs"
-    if isinstance(node, ast.ImportFrom) and node.module in IMPORTS:
-        for alias in node.names:
-            if alias.name in ATTRIBUTES and alias.name != "func":
-                yield f"imports {alias.name}, which {ATTRIBUTES[alias.name]}"
-            if alias.name in CACHES or alias.name == "*":
-                yield (
-                    f"imports {alias.name}, which keeps what one run leaves for the next"
-                    if alias.name != "*"
-                    else ("imports *: say what is used")
-                )
+def _imports(node: ast.ImportFrom) -> Iterator[str]:
+    for alias in node.names:
+        if alias.name in ATTRIBUTES:
+            yield f"imports {alias.name}, which {ATTRIBUTES[alias.name]}"
+        if alias.name in CACHES:
+            yield f"imports {alias.name}, which keeps what one run leaves for the next"
+        if alias.name == "*":
+            yield "imports *: say what is used"
 
 
 def _constant(node: ast.Constant) -> Iterator[str]:

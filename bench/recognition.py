@@ -26,7 +26,7 @@ class _Scope:
         """held: attributes of self that stand for a fact, whichever method sets them."""
         functions: list[Scope] = []
         self.held = held
-        self.nodes = list(_own(scope, functions))
+        self.nodes = list(own_nodes(scope, functions))
         self.facts, self.constants = set(facts), dict(constants)
         for _ in range(2):  # a name may stand for a name that stands for a fact
             for node in self.nodes:
@@ -101,14 +101,14 @@ class _Scope:
             yield node, f"{ast.unparse(node)} tells one task or machine from another"
 
 
-def _own(scope: ast.AST, functions: list[Scope]) -> Iterator[ast.AST]:
+def own_nodes(scope: ast.AST, functions: list[Scope]) -> Iterator[ast.AST]:
     """Yield the nodes of a scope; functions within it are added to the list, for scopes of their own."""
     for child in ast.iter_child_nodes(scope):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
             functions.append(child)
         else:
             yield child
-            yield from _own(child, functions)
+            yield from own_nodes(child, functions)
 
 
 def _name(node: ast.AST) -> str | None:

@@ -1,9 +1,13 @@
 """Optimizers that must be rejected, each by the check that stops it before a run is made; and no honest one is."""
 
+import importlib
+import pkgutil
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
 from small import ROOT, write_entry
 
 from bench.battery import checks
@@ -11,6 +15,7 @@ from bench.battery.tiny import Tiny
 from bench.entry import Entry, find_entries
 from bench.errors import BenchError
 from bench.forbidden import forbidden, refuse
+from bench.reach import IMPORTS, MODULES
 from bench.starter import HERE
 
 STEP = """
@@ -106,6 +111,28 @@ SEEN = {  # what it does: (source, what the source lint says)
     ),
     "reads a file by its loader": (source(build="__loader__.get_data('/etc/passwd')"), "__loader__ reaches"),
     "moves the learning rate by an operator": (source(top="import operator"), "imports operator"),
+    "reads a file through another module": (source(build='torch.builtins.open("weights")'), "torch.builtins reaches"),
+    "knows the machine through another module": (source(build="torch.os.environ"), "torch.os reaches a module"),
+    "patches through another module": (
+        source(build="torch.nn.functional.torch.sys.modules"),
+        "torch reaches a module",
+    ),
+    "imports one module from another": (source(top="from contextlib import os"), "imports contextlib.os"),
+    "imports one under another name": (source(top="from enum import bltns"), "imports enum.bltns"),
+    "imports a part of torch.optim whole": (source(top="from torch.optim import adam"), "imports torch.optim.adam"),
+    "imports a private part": (source(top="from torch import _C"), "imports _C, which is torch's private part"),
+    "imports what differentiates": (source(top="from torch import func"), "runs a backward pass of its own"),
+    "imports the harness by its mathematics": (source(top="import bench.linalg"), "imports bench.linalg whole"),
+    "imports a module of mathematics": (source(top="from bench.linalg import qr"), "bench.linalg does not define"),
+    "takes torch from mathematics": (source(top="from bench.linalg.qr import torch as t"), "qr does not define"),
+    "imports in a class": (source(top="class A:\n    import torch as t"), "in a class: the module gets another name"),
+    "calls with a module as self": (
+        source(top="def f(self, p): return self.mm(p)", build="f(torch, 0)"),
+        "the module torch gets another name",
+    ),
+    "puts a module in a tuple": (source(build="for t in (torch.nn,): pass"), "the module torch.nn gets another name"),
+    "strips a tensor that it calls self": (source(top="def f(self): return self.data"), ".data writes past"),
+    "writes by numpy": (source(step="w.detach().numpy()[0] = 0"), ".numpy writes past the version"),
     "is far too long": (source(top="# " + "x" * 50_000), "bytes, expected at most"),
 }
 
@@ -122,6 +149,18 @@ def test_the_source_lint_stops_one_that(what, tmp_path):
 def test_no_codec_makes_other_code_of_a_source_than_is_read_here():
     with pytest.raises(BenchError, match="declares the encoding utf-7, expected UTF-8"):
         forbidden("# coding: utf-7\n# +AAo-open(0)\n")
+
+
+def test_no_module_of_torch_or_of_python_leads_to_another():
+    """All that modules hold and that lies in their folders, as it is in the versions that runs are made with."""
+    roots = {name: importlib.import_module(name) for name in IMPORTS if not name.startswith("bench")}
+    inner = {(root, name) for root, module in roots.items()
+             for name in {*dir(module), *(lies.name for lies in pkgutil.iter_modules(getattr(module, "__path__", ())))}
+             if isinstance(getattr(module, name, module), ModuleType) and f"{root}.{name}" not in IMPORTS}  # fmt: skip
+    assert len(inner) > 100
+    ways = "import {0} as m\nx = m.{1}.x\n", "import {0} as m\nx = m.{1}\n", "from {0} import {1}\n"
+    assert not [way.format(*pair) for pair in sorted(inner) for way in ways if not forbidden(way.format(*pair))]
+    assert not [name for name in MODULES if callable(getattr(torch, name, None))]
 
 
 def test_no_honest_source_is_refused():
