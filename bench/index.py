@@ -42,7 +42,6 @@ class IndexRow(NamedTuple):
     select_loss: float | None
     score_loss: float | None
     train_seconds: float
-    step_seconds: float | None
     made: str
     plan: str | None
     epochs: float  # passes over the training text
@@ -79,7 +78,6 @@ def index_row(record: Record, path: str) -> IndexRow:
         select_loss=record.select_loss,
         score_loss=record.score_loss,
         train_seconds=record.cost.train_seconds,
-        step_seconds=record.cost.step_seconds,
         made=record.made,
         plan=record.plan,
         epochs=record.facts.epochs,

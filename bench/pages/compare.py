@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -14,7 +14,9 @@ from bench.pages.shell import Page
 from bench.pages.views import BoardView, Material, headline_budget, repeats
 from bench.score.board import Board, Row
 from bench.score.search import Search
+from bench.score.statistics import LEVEL
 from bench.score.versus import Versus, versus_at
+from bench.score.wording import percent
 from bench.task import rung_name
 
 SMALLEST_P = 0.001  # below it a p-value is only said to be
@@ -80,7 +82,8 @@ class CompareView:
             "untested": self.untested,
             "sides": [[side.entry, side.title, side.cells, side.losses] for side in self.sides],
             "tests": [
-                [[i, j, *(float(f"{v:.6g}") for v in (pair.gap, pair.margin, pair.p_value, pair.p_holm))]
+                [[i, j, *(float(f"{v:.6g}") for v in (pair.gap, pair.margin, pair.p_value, pair.p_holm)),
+                  *[pair.level] * (pair.level != LEVEL)]
                  for i, j, pair in at]
                 for at in self.tests
             ],
@@ -136,7 +139,7 @@ def _tests(board: Board, budget: float, places: dict[str, int]) -> tuple[tuple[i
 
 def turned(pair: Versus) -> Versus:
     """Return the same test seen from the other side."""
-    return Versus(pair.other, pair.one, -pair.gap, pair.margin, pair.p_value, pair.p_holm)
+    return replace(pair, one=pair.other, other=pair.one, gap=-pair.gap)
 
 
 QUANTITIES = (
@@ -215,6 +218,7 @@ def compared(view: CompareView, one: int, other: int) -> list[Test]:
         better = view.sides[one if pair.gap < 0 else other].entry
         said = f"told apart: {better} ends lower" if pair.apart else "not told apart"
         ends = f"{signed(pair.gap - pair.margin)} to {signed(pair.gap + pair.margin)}"
+        ends += f" ({percent(pair.level)})" * (pair.level != LEVEL)
         found.append(Test(budget, signed(pair.gap), ends, p_value(pair.p_value), p_value(pair.p_holm), said))
     return found
 

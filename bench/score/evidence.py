@@ -165,13 +165,14 @@ def costs_of(
     """Return what each entry costs beside its tokens: time, memory and trials.
 
     A step's time comes from timings against the reference, a placebo's from its twin's. Where nothing was timed it is
-    the median step of the runs, which is indicative. Memory is a step's as forecast, with the state that was measured.
+    the runs' own seconds over their own tokens, since an entry may read other batches than the task's; that is
+    indicative. Memory is a step's as forecast, with the state that was measured.
     """
     seconds: dict[str, list[float]] = {}
     for (entry, _), rows in chosen.cells.items():
-        seconds.setdefault(entry, []).extend(row.step_seconds for row in rows if row.finished and row.step_seconds)
+        seconds.setdefault(entry, []).extend(row.train_seconds / row.tokens for row in rows if row.finished)
     if timings:
-        base = statistics.median(timing.reference_seconds for timing in timings)
+        base = statistics.median(timing.reference_seconds for timing in timings) / task.training.batch_tokens
         timed = {timing.entry: [timing.ratio * base] for timing in timings} | {reference: [base]}
         seconds = {entry: timed.get(entry.partition(PLACEBO)[0], []) for entry in seconds}
     plain = step_memory(task, task.training.micro_batch_sequences)
@@ -183,7 +184,7 @@ def costs_of(
         tuning[entry] = spent([*own, *lent]).tokens
     return {
         entry: Cost(
-            seconds_per_token=statistics.median(laps) / task.training.batch_tokens if laps else None,
+            seconds_per_token=statistics.median(laps) if laps else None,
             memory_bytes=memory.get(entry),
             tuning_tokens=tuning.get(entry),
         )

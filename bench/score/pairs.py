@@ -45,6 +45,13 @@ def pair_errors(contenders: Sequence[Contender], board_df: int, tau_df: int) -> 
     return np.sqrt(total), total**2 / shares
 
 
+def pair_levels(contenders: Sequence[Contender]) -> Floats:
+    """Return the level that every pair is tested at as a matrix: 0.05 / 2^look, of the later look of the two."""
+    looks = np.array([one.look for one in contenders])
+    levels: Floats = LEVEL / 2.0 ** np.maximum.outer(looks, looks)
+    return levels
+
+
 def pair_p_values(contenders: Sequence[Contender], board_df: int, tau_df: int) -> Floats:
     """Return the two-sided p-value of every pair as a matrix, each times 2^look, so that all are held against 0.05.
 
@@ -54,9 +61,8 @@ def pair_p_values(contenders: Sequence[Contender], board_df: int, tau_df: int) -
 
     losses = np.array([one.loss for one in contenders])
     errors, df = pair_errors(contenders, board_df, tau_df)
-    looks = 2.0 ** np.maximum.outer(*[np.array([one.look for one in contenders])] * 2)
     gaps = np.abs(np.subtract.outer(losses, losses))
-    p_values: Floats = np.minimum(1.0, looks * 2 * stdtr(df, -gaps / errors))
+    p_values: Floats = np.minimum(1.0, LEVEL / pair_levels(contenders) * 2 * stdtr(df, -gaps / errors))
     return p_values
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.score.board import Board
-from bench.score.pairs import pair_errors, pair_p_values
+from bench.score.pairs import pair_errors, pair_levels, pair_p_values
 from bench.score.standings import contenders_of
 from bench.score.statistics import LEVEL, holm
 
@@ -17,7 +17,8 @@ class Versus:
     one: str
     other: str
     gap: float  # nats: the mean loss of one less that of the other; below 0, one is better
-    margin: float  # nats: half of the 95% interval of the gap, for this pair alone
+    margin: float  # nats: half of the interval of the gap, for this pair alone
+    level: float  # of that interval: 0.05, or 0.05 / 2^look where seeds were looked at before
     p_value: float  # two-sided, of no difference, for this pair alone; times 2^look where seeds were looked at before
     p_holm: float  # the same, adjusted for all pairs of the board at this budget (Holm 1979)
 
@@ -38,7 +39,8 @@ def versus_at(board: Board, budget: float) -> dict[tuple[str, str], Versus]:
     contenders = sorted(contenders_of(cells, board.scorer), key=lambda one: one.entry)
     noise, tau_df = board.scorer.noise, board.scorer.tau_df
     errors, df = pair_errors(contenders, noise.df, tau_df)
-    margins, p_values = stdtrit(df, 1 - LEVEL / 2) * errors, pair_p_values(contenders, noise.df, tau_df)
+    levels, p_values = pair_levels(contenders), pair_p_values(contenders, noise.df, tau_df)
+    margins = stdtrit(df, 1 - levels / 2) * errors
     firsts, seconds = np.triu_indices(len(contenders), 1)
     adjusted = holm(p_values[firsts, seconds].tolist())
     return {
@@ -47,6 +49,7 @@ def versus_at(board: Board, budget: float) -> dict[tuple[str, str], Versus]:
             other=contenders[j].entry,
             gap=contenders[i].loss - contenders[j].loss,
             margin=float(margins[i, j]),
+            level=float(levels[i, j]),
             p_value=float(p_values[i, j]),
             p_holm=p,
         )

@@ -1,6 +1,7 @@
 """Two entries side by side: the tests are the board's, either way round, and the script is given no more than that."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -72,3 +73,10 @@ def test_each_board_with_two_entries_has_a_page_and_the_first_is_the_sections_ow
 @pytest.mark.parametrize(("nats", "said"), [(0.01234, "+0.0123"), (-0.5, "−0.5000"), (0.00001, "0.0000"), (None, "–")])
 def test_a_difference_has_a_sign_unless_it_is_nothing(nats, said):
     assert signed(nats) == said
+
+
+def test_an_interval_of_another_level_than_the_columns_says_which(view):
+    (i, j, pair), *_ = view.tests[1]
+    looked = replace(view, tests=((), ((i, j, replace(pair, level=0.0125)),), ()))
+    assert compared(looked, i, j)[1].interval == compared(view, i, j)[1].interval + " (98.75%)"
+    assert json.loads(looked.data)["tests"][1][0][-1] == 0.0125

@@ -58,7 +58,6 @@ def row(
         select_loss=loss,
         score_loss=loss if outcome == "finished" else None,
         train_seconds=1.0,
-        step_seconds=0.01,
         made=made,
         plan=None,
         epochs=budget,  # one pass over the text is 1x

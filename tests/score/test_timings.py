@@ -53,7 +53,7 @@ def test_only_timings_of_this_version_of_the_task_are_read(write, tmp_path):
 
 def test_timings_take_the_place_of_the_runs_own_clocks_and_serve_a_placebo_too(write, make_row):
     names = ("adamw-ref", "muon", "muon@1", "soap")
-    rows = [make_row(name, task=TASK, name="nano")._replace(step_seconds=0.3) for name in names]
+    rows = [make_row(name, task=TASK, name="nano") for name in names]
     chosen = select(rows, TASK.digest, "bf16", "tuned", "adamw-ref", None)
     timings = [read_timing(write("muon", 1.1))]
     costs = costs_of([], chosen, TASK, "adamw-ref", set(), {"muon": 4.0, "adamw-ref": 8.0}, timings)

@@ -31,6 +31,18 @@ def test_the_interval_of_a_pair_excludes_zero_where_its_own_test_does(crowd):
         assert pair.p_holm >= pair.p_value
 
 
+def test_the_interval_of_a_pair_is_of_the_level_that_it_is_tested_at(task, ladder, make_runs):
+    """Where seeds were looked at before, its test is harder, and its interval is wider by as much."""
+    rows = ladder + make_runs("muon", {1.0: [3.409, 3.41, 3.411]}) + make_runs("soap", {1.0: [3.4125, 3.4135, 3.415]})
+    plain, later = (
+        versus_at(make_board(rows, task, "adamw-ref", looks={"muon": look}), 1.0)["muon", "soap"] for look in (0, 2)
+    )
+    assert (plain.level, later.level) == (LEVEL, LEVEL / 4)
+    for pair in (plain, later):
+        assert (abs(pair.gap) > pair.margin) == (pair.p_value < LEVEL)
+    assert plain.p_value < LEVEL < later.p_value and plain.gap == later.gap
+
+
 def test_where_nothing_is_ranked_no_pair_is_tested(crowd, task, ladder, make_runs):
     assert versus_at(crowd, 0.5) == {}
     declared = [row._replace(track="declared") for row in ladder + make_runs("muon", {1.0: [3.4, 3.41]})]
