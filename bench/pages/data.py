@@ -79,7 +79,8 @@ def board_schema() -> Json:
         "beats_reference_on_the_whole_board": TRUTH, "read_multi_epoch": TRUTH,
     }  # fmt: skip
     row = {
-        "entry": TEXT, "sentence": TEXT, "placebo_of": _or_null(TEXT), "seed_correlation": _or_null(correlation),
+        "entry": TEXT, "sentence": TEXT, "placebo_of": _or_null(TEXT),
+        "control": _says(TRUTH, "measured and shown, and never ranked"), "seed_correlation": _or_null(correlation),
         "rungs": _list(_object({**rung, "speedup": _or_null(_object(speedup)), "standing": _or_null(standing),
                                 "beside": _or_null(beside)})),
     }  # fmt: skip

@@ -43,6 +43,7 @@ def board_facts(board: Board, task: Task, searches: Sequence[Search] = ()) -> di
                 "entry": row.entry,
                 "sentence": sentence(board, row, task),
                 "placebo_of": row.placebo_of,
+                "control": row.control,
                 "seed_correlation": row.correlation and asdict(row.correlation),
                 "rungs": [
                     {
@@ -120,6 +121,7 @@ def csv_text(board: Board) -> str:
                     "entry": row.entry,
                     "is_reference": row is board.reference,
                     "placebo_of": row.placebo_of,
+                    "control": row.control,
                     **(_facts_at(row.standings, rung.budget) or {}),
                     **(_facts_at(row.beside, rung.budget) or {}),
                     **facts,
@@ -157,6 +159,7 @@ def csv_text(board: Board) -> str:
         "unstable",
         "level",
         "placebo_of",
+        "control",
         "letters",
         "first",
         "text_error",

@@ -104,7 +104,7 @@ def mode_table(
             key=lambda cell: (cell.entry != task.reference, cell.entry, cell.budget),
         )
         read = mine[0].entry == task.reference
-        speedups = _speedups(there, mine, task, name, track, tau, twins, looks) if read else {}
+        speedups = _speedups(there, mine, task, name, track, tau, twins, looks, controls) if read else {}
         unranked = {task.reference, *controls, *(twins or {})}
         found[name] = _ranked(compare(mine, task.reference), speedups, unranked)
     if unread := [name for name, lines in found.items() if lines[0].cell.entry != task.reference]:
@@ -196,7 +196,7 @@ def _add(
 
 def _speedups(
     there: _Found, cells: Sequence[Cell], task: Task, mode: str, track: str, tau: Tau | None,
-    twins: Mapping[str, str] | None, looks: Mapping[str, int] | None,
+    twins: Mapping[str, str] | None, looks: Mapping[str, int] | None, controls: Collection[str],
 ) -> dict[tuple[str, float], Speedup]:  # fmt: skip
     """Return the speedups within a mode: those of a board whose losses are the mode's."""
     chosen, notes, rows = there.chosen, there.notes, there.rows
@@ -213,7 +213,7 @@ def _speedups(
         ]
     try:
         board = make_board(rows, task, task.reference, mode, track, chosen.reference_track, tau, twins=twins,
-                           looks=looks, standings=False)  # fmt: skip
+                           looks=looks, controls=controls, standings=False)  # fmt: skip
     except BenchError as error:
         notes.append(f"no speedups in {mode}: {error.what}")
         return {}

@@ -107,6 +107,8 @@ def test_ranks_change_where_rounding_costs_one_more(rows):
     assert (row_of(table, "muon", 1.0).float_rank, row_of(table, "muon", 1.0).rank) == (1, 2)
     held = mode_table(rows, heavy, TASK, "tuned", controls={"soap"})
     assert row_of(held, "soap", 1.0).rank is None and row_of(held, "muon", 1.0).rank == 1
+    assert row_of(table, "soap", 1.0).speedup.p_holm is not None
+    assert row_of(held, "soap", 1.0).speedup.p_holm is None  # a control makes no claim
 
 
 def test_training_runs_are_paired_with_their_twins_in_bf16(rows, make_row):

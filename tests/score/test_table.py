@@ -86,6 +86,17 @@ def test_csv_is_one_table_and_exact(board, task):
     assert (bad["mean_loss"], bad["speedup"], bad["charged_tokens"], bad["failures"]) == ("", "", "", "1")
 
 
+def test_machines_are_told_which_rows_are_controls(task, ladder, make_runs):
+    rows = ladder + make_runs("muon", {1.0: [3.409, 3.41]}) + make_runs("sweeper", {1.0: [3.409, 3.41]})
+    board = make_board(rows, task, "adamw-ref", controls={"sweeper"})
+    told = {row["entry"]: row["control"] for row in json.loads(render(board, task, "json"))["rows"]}
+    assert told == {"muon": False, "sweeper": True}
+    lines = csv.DictReader(io.StringIO(render(board, task, "csv")))
+    assert {line["entry"]: line["control"] for line in lines} == {
+        "adamw-ref": "false", "muon": "false", "sweeper": "true",
+    }  # fmt: skip
+
+
 def test_signs_of_the_format_are_escaped(board, task):
     assert r"sgd_\|slow" in render(board, task, "github")
     assert r"sgd\_|slow" in render(board, task, "latex")
