@@ -161,14 +161,14 @@ class BoardView:
 
 def board_view(board: Board, material: Material) -> BoardView:
     task = material.tasks[board.task]
-    rows = shown_rows(board)
+    rows, searches = shown_rows(board), material.searches.get((board.task, board.mode, board.track), [])
     return BoardView(
         board=board,
         anchor=f"{board.mode}-{board.track}",
         name=f"{board.task}, mode {board.mode}, track {TRACKS.get(board.track, board.track)}",
         headline=tuple(_line(board, row, headline_budget(board, row)) for row in rows),
         groups=tuple(_group(board, rows, budget, material) for budget in budgets_of(board)),
-        sentences={row.entry: sentence(board, row, task) for row in board.rows},
+        sentences={row.entry: sentence(board, row, task, searches) for row in board.rows},
         notes=tuple(notes(board)),
     )
 

@@ -229,7 +229,7 @@ def searches_of(studies: Sequence[Study], board: Board, initial: float, hybrids:
     for entry in [row.entry for row in (board.reference, *board.rows)]:
         mine = ledgers.get(entry, [])
         if mine:  # the ladder is of the scoring half, so its slope is read at the rung's tokens, not at a trial's loss
-            slope = float(board.curve.slope_at([rungs[entry] * unit])[0])
+            slope = float(board.curve.slope_at([rungs[entry] * unit])[0]) if board.mode == FLOAT else None
             own, lent = _charged(entry, ledgers, board.track, board.reference.entry, hybrids)
             found.append(search_of(entry, mine, rungs[entry], slope, initial, own, lent))
     return found

@@ -41,7 +41,7 @@ def board_facts(board: Board, task: Task, searches: Sequence[Search] = ()) -> di
         "rows": [
             {
                 "entry": row.entry,
-                "sentence": sentence(board, row, task),
+                "sentence": sentence(board, row, task, searches),
                 "placebo_of": row.placebo_of,
                 "control": row.control,
                 "seed_correlation": row.correlation and asdict(row.correlation),

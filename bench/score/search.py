@@ -55,6 +55,7 @@ class Search:
 
     entry: str
     spent: Spent
+    trials: int  # of its own, that its values on the board's track rest on
     charged: float  # tokens of the trials that its values on the board's track rest on, the yardstick's where it lends
     lent: float  # of these, tokens of the yardstick's trials
     after_k: tuple[AfterK, ...]
@@ -172,24 +173,26 @@ def search_of(
     entry: str,
     ledgers: Sequence[Sequence[Trial]],
     rung: float,
-    slope: float,
+    slope: float | None,
     initial: float,
     own: Sequence[Sequence[Trial]],
     lent: Sequence[Sequence[Trial]] = (),
 ) -> Search:
     """Return an entry's search: costs over all its plans, the figures from the first with trials.
 
-    slope: dL/dlnD of the reference's ladder at the rung; initial: the loss before the first step; own and lent: the
+    slope: dL/dlnD of the reference's ladder at the rung, None in a mode that rounds, where losses of trials, which are
+    runs in float, say nothing and their costs alone stand; initial: the loss before the first step; own and lent: the
     trials that the track's values rest on, the entry's and the yardstick's.
     """
-    first = next((ledger for ledger in ledgers if ledger), ())
+    first: Sequence[Trial] = next((ledger for ledger in ledgers if ledger), ()) if slope is not None else ()
     line = sweep_line(first)
     return Search(
         entry=entry,
         spent=spent(ledgers),
+        trials=spent(own).trials,
         charged=spent([*own, *lent]).tokens,
         lent=spent(lent).tokens,
         after_k=best_after_k(first, rung),
-        tolerance=tolerance(line, slope, initial),
+        tolerance=None if slope is None else tolerance(line, slope, initial),
         sensitivity=sensitivity(line, initial),
     )

@@ -37,7 +37,7 @@ def render(board: Board, task: Task, format: str = "plain", searches: Sequence[S
         return json.dumps(board_facts(board, task, searches), indent=1, allow_nan=False) + "\n"
     if format == "csv":
         return csv_text(board)
-    said = sentences(board, task)
+    said = sentences(board, task, searches)
     ladder = [_ladder_line(rung, board) for rung in board.reference.rungs]
     lines = [_entry_line(row, rung, board) for row in board.rows for rung in row.rungs]
     blocks = [_prose([heading(board)], format), _grid(ladder, LADDER, format)]

@@ -30,8 +30,8 @@ def told_board(
 ) -> tuple[Board, list[Search]]:
     """Return the board, and the searches behind its rows; where values are declared by hand no plan is asked.
 
-    Trials are runs in float: what they say of the yardstick and of searches stands on the board in float alone, since
-    the losses and the ladder of a mode that rounds are no measure of them.
+    Trials are runs in float: what their losses say stands on the board in float alone, since the losses and the ladder
+    of a mode that rounds are no measure of them. What they cost stands on every board.
     """
     studies = [] if track == "declared" else studies
     chosen = select(rows, task.digest, mode, track, task.reference, None)
@@ -60,6 +60,6 @@ def told_board(
         *batch_notes(searched, task, task.reference),
         *end_notes(searched, task, task.reference),
     ]
-    searches = evidence.searches_of(searched, board, evidence.initial_loss(records, task), hybrids)
+    searches = evidence.searches_of(studies, board, evidence.initial_loss(records, task), hybrids)
     undertuned = tuple(alarm_note(verdict, task.reference) for verdict in verdicts if verdict.holds)
     return replace(board, notes=(*board.notes, *notes), undertuned=undertuned), searches

@@ -1,12 +1,19 @@
 """What a board says in words: its heading, one sentence per entry in the protocol's wording, and its notes."""
 
 import math
+from collections.abc import Sequence
 
 from bench.score.board import Board, Row, Rung
 from bench.score.scorer import mean_correlation
+from bench.score.search import Search
 from bench.score.speedup import Speedup
 from bench.score.statistics import LEVEL
-from bench.task import Task, rung_name
+from bench.task import HubText, Task, rung_name
+
+LARGE = 1.4  # beside any figure above it stands what is known of scale (protocol H)
+OF_SCALE = (
+    "elsewhere a speedup of 1.4 at 0.1B parameters fell to 1.1 at 1.2B (arXiv 2509.02046; arXiv 2512.05620 disagrees)"
+)
 
 
 def heading(board: Board) -> str:
@@ -21,40 +28,51 @@ def heading(board: Board) -> str:
     )
 
 
-def sentences(board: Board, task: Task) -> list[str]:
+def sentences(board: Board, task: Task, searches: Sequence[Search] = ()) -> list[str]:
     """Return one plain sentence per entry, about its largest budget with a speedup, in protocol H's wording."""
-    return [sentence(board, row, task) for row in board.rows]
+    return [sentence(board, row, task, searches) for row in board.rows]
 
 
-def sentence(board: Board, row: Row, task: Task) -> str:
+def sentence(board: Board, row: Row, task: Task, searches: Sequence[Search] = ()) -> str:
+    """Return what is said of one entry; searches are the board's, where ledgers tell how its values were found."""
     if not any(rung.losses for rung in row.rungs):
         return f"On {board.task}, {row.entry} finished no run."
     if not row.speedups:
         return f"On {board.task}, {row.entry} has no speedup: {board.no_speedup}."
     budget = max(row.speedups)
     rung = next(rung for rung in row.rungs if rung.budget == budget)
-    epochs = (
-        ", more than one pass over its text"
-        if budget in board.multi_epoch
-        else ", the reference read beyond one pass over the text"
-        if read_beyond_one_pass(rung, row.speedups[budget], board)
-        else ""
-    )
+    beyond = budget not in board.multi_epoch and read_beyond_one_pass(rung, row.speedups[budget], board)
     size = (
-        f"{_short(task.matrix_parameters)} block parameters, {task.steps(budget):,} steps of "
-        f"{task.training.batch_tokens:,} tokens{epochs}"
+        f"{_short(task.matrix_parameters)} block parameters, {_text(task, rung)}, {task.steps(budget):,} steps of "
+        f"{task.training.batch_tokens:,} tokens{', the reference read beyond one pass over the text' * beyond}"
     )
     said = (
         f"On {board.task} ({size}), {row.entry} needed {_needed(row.speedups[budget])} charged tokens "
         f"{_than(row.speedups[budget])} {board.reference.entry} at {rung_name(budget)}"
     )
-    track = {
-        "declared": "its values were set by hand and not tuned; ",
-        "transfer": "its values are the reference's, not tuned for it; ",
-    }.get(board.track, "")
+    large = f"{OF_SCALE}; " if max(found.figure for found in row.speedups.values()) > LARGE else ""
     blurred = "this rung is unstable and not ranked; " if budget in board.unstable else ""
     twin = f"it is {row.placebo_of} tuned again, a placebo; " if row.placebo_of else ""
-    return f"{said}; {twin}{track}{blurred}nothing is claimed beyond these rungs."
+    return f"{said}; {twin}{_tuned(board, row, searches)}{blurred}{large}nothing is claimed beyond these rungs."
+
+
+def _text(task: Task, rung: Rung) -> str:
+    text = f"text of {task.data.dataset}" if isinstance(task.data, HubText) else "a generated language"
+    passes = f"{rung.epochs:.2g}"
+    return f"{text}, {passes} {'pass' if passes == '1' else 'passes'} over it"
+
+
+def _tuned(board: Board, row: Row, searches: Sequence[Search]) -> str:
+    """Return how the entry's values were found, and the reference's, where that is known."""
+    if board.track == "declared":
+        return "its values were set by hand and not tuned; "
+    trials, reference = {search.entry: search.trials for search in searches}, board.reference.entry
+    if board.track == "transfer":
+        known = f", which was tuned with {trials[reference]} trials" if reference in trials else ""
+        return f"its values are those of {reference}{known}, not tuned for it; "
+    if not {row.entry, reference} <= trials.keys():
+        return ""
+    return f"it was tuned with {trials[row.entry]} trials, {reference} with {trials[reference]}; "
 
 
 def _than(speedup: Speedup) -> str:

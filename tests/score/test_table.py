@@ -53,12 +53,22 @@ def test_sentences_keep_the_protocols_wording(board, task):
         "muon needed at least 2.00 (95% interval 2.00 to open) times fewer charged tokens than adamw-ref at 2x"
         in said["muon"]
     )
-    assert "more than one pass" in said["muon"]
+    assert "block parameters, a generated language, 2 passes over it, " in said["muon"]
+    assert "a generated language, 1 pass over it, " in said["twin"]
+    assert "it was tuned with" not in said["muon"]  # no ledger is known
     assert "needed at least 8.00 (95% interval 8.00 to open) times as many charged tokens as" in said["sgd_|slow"]
     assert "which includes 1) times" in said["twin"]
     for text in said.values():
         assert "faster" not in text and "better" not in text
     assert said["twin"].endswith("nothing is claimed beyond these rungs.")
+
+
+def test_beside_a_large_figure_stands_what_is_known_of_scale(board, task):
+    """1.4 is the figure that protocol H names; the row's largest decides, at whatever budget the sentence is."""
+    for row, said in zip(board.rows, sentences(board, task), strict=True):
+        large = any(found.figure > 1.4 for found in row.speedups.values())
+        assert ("arXiv 2509.02046; arXiv 2512.05620 disagrees" in said) is large
+        assert said.endswith((" beyond these rungs.", " finished no run."))
 
 
 def test_declared_values_are_said_to_be_untuned(task, ladder, make_runs):

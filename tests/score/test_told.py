@@ -6,6 +6,7 @@ from planned import TASK, bowl, plan_of, write_trials, yardstick
 
 from bench.ledger import Study
 from bench.mode import FLOAT
+from bench.score.wording import sentences
 
 MODE = "qat-w4a4"  # costs 0.03 nats or more in the law of these records
 
@@ -33,8 +34,17 @@ def test_trials_in_float_raise_no_alarm_in_a_mode(told):
         assert not [note for note in board.notes if "undertuned" in note] and board.undertuned == ()
 
 
+def test_a_sentence_says_how_many_trials_found_the_values_in_a_mode_too(told):
+    for board, searches in told.values():
+        (said,) = sentences(board, TASK, searches)
+        assert f"it was tuned with {searches[1].trials} trials, adamw-ref with {searches[0].trials}; " in said
+        assert searches[1].trials == searches[1].spent.trials - 2  # those of the transfer track are only shown
+
+
 def test_what_ledgers_say_stands_on_the_board_in_float_alone(told):
-    (floats, searches), (rounded, none) = told[FLOAT], told[MODE]
-    assert [search.entry for search in searches] == [TASK.reference, "adamw"] and none == []
+    (floats, searches), (rounded, costs) = told[FLOAT], told[MODE]
+    assert [(one.entry, one.spent) for one in searches] == [(one.entry, one.spent) for one in costs]
+    assert all(one.tolerance and one.sensitivity and one.after_k for one in searches)
+    assert all((one.tolerance, one.sensitivity, one.after_k) == (None, None, ()) for one in costs)
     for said in ("adamw-ref's tuned values at an end", "batches, by their sequences"):
         assert [any(said in note for note in board.notes) for board in (floats, rounded)] == [True, False]
