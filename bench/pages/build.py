@@ -84,7 +84,8 @@ def _ladder(view: BoardView, rows: list[Row]) -> Drawn:
 
 
 FUNCTIONS = {
-    "task_facts": tasks.task_facts, "repeats": views.repeats, "entry_values": views.entry_values, "ladder": _ladder,
+    "task_facts": tasks.task_facts, "repeats": views.repeats, "read_at": views.read_at,
+    "entry_values": views.entry_values, "ladder": _ladder,
     "not_drawn": charts.not_drawn, "leading": charts.LEADING,
     "files": files, "powers": tasks.powers, "price": tasks.price, "forest": tasks.forest, "SEEDS": tasks.SEEDS,
 }  # fmt: skip

@@ -12,12 +12,11 @@ from bench.pages.charts import RATIOS, arrows
 from bench.pages.drawing import INK, Drawn, chart_of, draw
 from bench.pages.marks import closed_ends, drawn_ends, open_ends
 from bench.pages.shell import Page
-from bench.pages.views import BoardView, Line, Material
+from bench.pages.views import BoardView, Line, Material, read_at
 from bench.pages.words import beside, interval, speedup
 from bench.score.cost import Beside
 from bench.score.rows import Standing
 from bench.score.speedup import Speedup
-from bench.task import rung_name
 
 FRONTS = {True: "nobody dominates it", False: "dominated, or not ranked"}
 FRONT, BEHIND = "#0072b2", "#7a7a7a"  # of Okabe and Ito's; the mark's filling says the same
@@ -65,10 +64,9 @@ def pareto_view(view: BoardView) -> ParetoView:
             unmeasured.append(line.row.entry)
         else:
             lines.append(ParetoLine(line, beside, line.row.standings.get(line.rung.budget)))
-    read = sorted({one.line.rung.budget for one in lines})
     return ParetoView(
         view=view,
-        budgets=", ".join(rung_name(one) + " (multi-epoch)" * (one in view.board.multi_epoch) for one in read),
+        budgets=read_at(view.board, (one.line for one in lines)),
         lines=tuple(lines),
         chart=pareto_chart(view, lines) if lines else None,
         unmeasured=tuple(unmeasured),

@@ -204,6 +204,12 @@ def repeats(board: Board, rung: Rung, found: Speedup | None) -> str:
     return "reference read multi-epoch" if found and read_beyond_one_pass(rung, found, board) else ""
 
 
+def read_at(board: Board, lines: Iterable[Line]) -> str:
+    """Return the budgets of these lines in words: 1x, 2x (multi-epoch)."""
+    budgets = sorted({line.rung.budget for line in lines})
+    return ", ".join(rung_name(one) + " (multi-epoch)" * (one in board.multi_epoch) for one in budgets)
+
+
 def _group(board: Board, rows: tuple[Row, ...], budget: float, material: Material) -> RungGroup:
     task = material.tasks[board.task]
     there = [row for row in (board.reference, *rows) if any(rung.budget == budget for rung in row.rungs)]

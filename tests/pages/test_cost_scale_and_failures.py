@@ -62,8 +62,9 @@ def test_a_figure_that_rests_on_repeated_text_is_headed_so_wherever_it_stands(ev
     assert pareto_view(view).budgets == "2x (multi-epoch)"
     assert re.search(r"muon \d\.\d\d× at 2x \(multi-epoch\)", forest(view, "n").svg)
     tag = '<span class="tag">{}</span>'
-    assert all(tag.format(said) in told["scale.html"] for said in read[1:])
+    assert tag.format(read[1]) in told["scale.html"] and "small<br>2x<br>multi-epoch</th>" in told["scale.html"]
     assert all(tag.format("multi-epoch") in told[page] for page in ("pareto.html", "tasks/small.html"))
+    assert "The dashed line is the reference. Read at 2x (multi-epoch)." in told["tasks/small.html"]
     assert tag.format(read[1]) in told["entries/muon.html"]
     tags = [
         {line.cells[1].value: line.cells[1].tags for line in rows.lines}["muon"]
