@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -23,8 +22,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bench.assemble import Assembly
+from bench.claims import claimed
 from bench.quantize.linear import quantized
-from bench.train import Parts
 
 CLASSES: tuple[type, ...] = (Tensor, nn.Module, nn.Parameter, nn.Linear, nn.Embedding)
 
@@ -42,7 +41,11 @@ class Code:
     def check(self) -> None:
         """Raise Tampered where one was replaced, and put all back: the next run of this process needs them."""
         now = ((owner, name, was, vars(owner).get(name)) for owner, name, was in self.held)
-        changed = [(owner, name, was) for owner, name, was, new in now if new is not was and not _is_compiler_s(new)]
+        changed = [
+            (owner, name, was)
+            for owner, name, was, new in now
+            if new is not was and not (owner is nn.Module and _is_compiler_s(new))
+        ]
         for owner, name, was in changed:
             setattr(owner, name, was)
         if changed:
@@ -59,10 +62,9 @@ def code() -> Code:
     return Code(tuple((o, name, value) for o in owners for name, value in list(vars(o).items()) if callable(value)))
 
 
-def _is_compiler_s(function: Any) -> bool:
-    """Return whether torch.compile put it there: it wraps nn.Module.__init__ at its first graph."""
-    file = getattr(getattr(function, "__code__", None), "co_filename", "")
-    return file.startswith(str(Path(torch.__file__).parent / "_dynamo"))
+def _is_compiler_s(method: Any) -> bool:
+    """Return whether torch.compile put it into nn.Module: its first graph wraps __init__ and __setstate__."""
+    return getattr(method, "__module__", None) == "torch._dynamo.mutation_guard"
 
 
 def _is_harness_class(owner: Any, value: Any) -> bool:
@@ -70,21 +72,28 @@ def _is_harness_class(owner: Any, value: Any) -> bool:
 
 
 class Guard:
-    """Looks at one run."""
+    """Looks at one run, from when it is assembled: what a checkpoint brings back is looked at too."""
 
     def __init__(self, assembly: Assembly, before: Code) -> None:
         self._assembly, self._code = assembly, before
         self._switches, self._buffers = _switches(), _buffers(assembly.model)
+        self._controller = assembly.parts.controller
+        claims = set(claimed(assembly.entry_optimizers, assembly.roles))
+        self._others = [w for w in assembly.roles.all if w not in claims]
+        self._held: list[Any] = []
+        for rest in assembly.parts.optimizers[len(assembly.entry_optimizers) :]:
+            rest.register_step_pre_hook(self._before_the_rest)
 
-    @property
-    def parts(self) -> Parts:
-        """The run's parts, with every step looked at."""
-        return replace(self._assembly.parts, around_step=self._step)
+    def watched(self, assembly: Assembly) -> Assembly:
+        """Return the run, every step and the weights of its last evaluation looked at."""
+        parts = replace(assembly.parts, around_step=self._step)
+        return replace(assembly, parts=parts, evaluation_weights=self._evaluation_weights)
 
     @contextmanager
     def _step(self) -> Iterator[None]:
         parts = self._assembly.parts
         rates, drawn = _rates(parts.optimizers), _generators()
+        self._held = self._unclaimed()
         with parts.around_step():
             yield
         if _rates(parts.optimizers) != rates:
@@ -93,6 +102,34 @@ class Guard:
             raise Tampered("the step drew from, or set, a random generator that is not run.generator")
         if _switches() != self._switches:
             raise Tampered("the step changed how everybody computes")
+        self._check_controller()
+
+    def _unclaimed(self) -> list[Any]:
+        """Return what is there of the harness's parameters: their gradients, and how often each was written to.
+
+        A probe puts other weights in place and then the old ones, so that where there is one the weights are kept.
+        """
+        probed = self._assembly.parts.probe is not None
+        weights = [w.detach().clone() if probed else w._version for w in self._others]
+        gradients = [w.grad for w in self._others]
+        return [weights, [id(g) for g in gradients], [None if g is None else g._version for g in gradients]]
+
+    def _before_the_rest(self, *_: object) -> None:
+        """Raise Tampered where the entry's step, which comes first, touched what the harness is to step."""
+        (old, *gradients), (new, *gradients_now) = self._held, self._unclaimed()
+        same = (torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in zip(old, new, strict=True))
+        if gradients != gradients_now or not all(same):
+            raise Tampered("the step changed a weight, or the gradient of one, that the entry does not claim")
+
+    @contextmanager
+    def _evaluation_weights(self) -> Iterator[None]:
+        with self._assembly.evaluation_weights():
+            self._code.check()
+            yield
+
+    def _check_controller(self) -> None:
+        if self._assembly.parts.controller is not self._controller:
+            raise Tampered("the optimizer that chooses the batches is another than at the start")
 
     def explained(self, error: Exception) -> Exception:
         """Return what made a run fail: the error, or replaced code; whatever was replaced is put back."""
@@ -107,6 +144,7 @@ class Guard:
     def check(self) -> None:
         """Raise Tampered where something that stays as it is over a run did not."""
         self._code.check()
+        self._check_controller()
         if _buffers(self._assembly.model) != self._buffers:
             raise Tampered("the model's buffers were changed")
         for role, weights in self._assembly.roles.by_name.items():

@@ -100,11 +100,11 @@ def _make(
     folder.mkdir(exist_ok=True)
     before = code()  # the entry is loaded by what comes next
     assembly = _assemble(setting, places)
+    guard = Guard(assembly, before)
     progress = restore(assembly, checkpoint.load_latest(folder, watch.say, workers))
     if progress.step:
         watch.say(f"going on from step {progress.step} of {assembly.course.steps}")
     assembly = keeping(assembly, progress, setting.request, setting.inputs.run_id, places.weights)
-    guard = Guard(assembly, before)
     outcome, cause, final = attempt(assembly, guard, progress, folder, watch, checkpoint_seconds)
     alone = workers.ranks > 1 and outcome in ("crashed", "out-of-memory")  # the others do not know yet
     facts = {
@@ -204,7 +204,7 @@ def attempt(
 ) -> tuple[Outcome, str | None, Final | None]:
     """Train to the end, evaluate, and return how it ended and why; only what the run itself caused is an outcome."""
     last = time.monotonic()
-    workers = assembly.workers
+    workers, watched = assembly.workers, guard.watched(assembly)
 
     def save(must: bool) -> None:
         nonlocal last
@@ -221,11 +221,11 @@ def attempt(
     try:
         warm_up(assembly)
         reset_peak_memory(assembly.parts.device)
-        train(guard.parts, assembly.course, progress, Clock(progress.train_seconds), save, report)
+        train(watched.parts, assembly.course, progress, Clock(progress.train_seconds), save, report)
         guard.check()
         peaks = workers.gather(peak_memory_bytes(assembly.parts.device) or 0)  # of a device: the largest
         progress.peak_memory_bytes = max(*peaks, progress.peak_memory_bytes or 0)
-        final = measure(assembly)
+        final = measure(watched)
         guard.check()
     except (BenchError, OSError):
         raise

@@ -46,7 +46,10 @@ def keeps_to_its_own(entry: Entry) -> None:
     before = [t.detach().clone() for t in others]
     for _ in range(3):
         sequence_losses(tiny.model, batch_at(0).to(DEVICE)).mean().backward()
+        gradients = [(w, w.grad.clone()) for w in others if w.grad is not None]
         tiny.step()
+        if not all(w.grad is not None and torch.equal(w.grad, old) for w, old in gradients):
+            raise Failed("the step changes the gradient of a parameter that the entry does not claim")
     if not all(torch.equal(now, old) for now, old in zip(others, before, strict=True)):
         raise Failed("the step changes a parameter that the entry does not claim, or a buffer of the model")
     if any(not w.requires_grad or w._backward_hooks for w in tiny.model.parameters()):

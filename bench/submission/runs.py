@@ -153,6 +153,8 @@ def _of_entry(record: Record, entry: Entry) -> Iterator[tuple[str, str]]:
         yield "facts.schedule", f"{said.schedule}, the entry says {facts.schedule.kind}"
     if (said.clip is not None) != facts.clip:
         yield "facts.clip", f"{said.clip}, the entry says clip = {str(facts.clip).lower()}"
+    if said.batches is not None and not facts.controls_batch:
+        yield "facts.batches", "of the run's own choice, the entry says controls_batch = false"
     sides = {role: (count.entry, count.harness) for role, count in said.partition.items()}
     left = {role for role, (_, harness) in sides.items() if harness}
     if sides and facts.scope == "full" and left:
@@ -161,5 +163,5 @@ def _of_entry(record: Record, entry: Entry) -> Iterator[tuple[str, str]]:
         yield "facts.partition", "is not that of an entry of scope hidden"
     yield from of_probe(record, entry)
     same = record.weights.evaluated in (None, record.weights.final)
-    if not same and "def evaluation_weights" not in entry.source.read_text(encoding="utf-8"):
+    if not same and not entry.swaps_weights:
         yield "weights.evaluated", "differs from weights.final, and the entry has no evaluation_weights"

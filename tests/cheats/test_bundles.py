@@ -75,6 +75,10 @@ def hides_its_probe(f):
     path.write_text(path.read_text().replace("):\n", "):\n    wants_probe = True\n", 1))
 
 
+def chooses_its_batches(f):
+    f.forge(lambda facts: facts["facts"].update(batches={"first": 32, "last": 32, "largest": 32}))
+
+
 def fakes_its_clip_rate(f):
     f.forge(lambda facts: facts["facts"].update(clip_rate=0.123))
 
@@ -242,6 +246,7 @@ CHEATS = {
     is_charged_for_passes_of_no_probe: ": facts.passes: ",
     hides_its_probe: ": facts.probe: is missing",
     fakes_its_clip_rate: ": facts.clip_rate: ",
+    chooses_its_batches: ": facts.batches: of the run's own choice",
     fakes_the_size_of_its_updates: ": facts.update_rms.hidden: ",
     fakes_its_time: ": cost.train_seconds: ",
     is_charged_for_less: ": protocol A7: ",

@@ -40,10 +40,16 @@ CHEATS = {  # at its fifth step: (what it does, what the record says)
     "changes the precision of everybody": ("torch.set_default_dtype(torch.float64)", "how everybody computes"),
     "stops the clock": ("time.perf_counter = lambda: 0.0", "time.perf_counter was replaced"),
     "patches torch": ("torch.nn.functional.cross_entropy = abs", "functional.cross_entropy was replaced"),
+    "patches torch by a wrapper of its compiler": (
+        "torch.nn.functional.cross_entropy = torch.compiler.disable(abs)", "functional.cross_entropy was replaced"),
+    "chooses its batches from then on": ("self.next_batch_sequences = lambda: 8", "optimizer that chooses the batches"),
+    "moves what it does not claim": ("self.roles.vectors[0].mul_(1.1)", "that the entry does not claim"),
+    "turns another's gradient into signs": ("self.roles.embedding[0].grad.sign_()", "that the entry does not claim"),
+    "takes another's gradient away": ("self.roles.vectors[0].grad = None", "that the entry does not claim"),
     "swaps the evaluator": ("bench.evaluate.final.evaluate = abs", "final.evaluate was replaced"),
     "hooks a parameter": ("self.roles.vectors[0].register_hook(lambda g: g)", "has a hook"),
     "trains no longer": ("self.roles.vectors[0].requires_grad_(False)", "is no longer trained"),
-}
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +68,42 @@ def test_the_guard_ends_a_run_whose_optimizer(what, task, tmp_path):
     assert record.outcome == "crashed" and "Tampered" in record.cause and said in record.cause
     assert (time.perf_counter, torch.nn.functional.cross_entropy, final.evaluate) == before
     assert record.score_loss is None
+
+
+SWAP = """
+import bench.evaluate.final
+from contextlib import contextmanager
+
+
+@contextmanager
+def evaluation_weights(optimizers):
+    held, bench.evaluate.final.evaluate = bench.evaluate.final.evaluate, lambda *_: torch.zeros(1)
+    try:
+        yield
+    finally:
+        bench.evaluate.final.evaluate = held
+"""
+
+
+def test_code_is_looked_at_within_the_evaluation_too(task, tmp_path):
+    body = BODY.format("pass") + SWAP
+    record = read_record(make(task, write_entry(tmp_path, body), tmp_path))
+    assert record.outcome == "crashed" and "final.evaluate was replaced" in record.cause
+
+
+def test_a_run_that_goes_on_has_the_controller_that_it_began_with(task, tmp_path):
+    body = BODY.format("pass") + "\n\nStrange.__setstate__ = lambda self, state: (\n" + (
+        "    Optimizer.__setstate__(self, state), vars(self).update(next_batch_sequences=lambda: 8))\n")  # fmt: skip
+    entry = write_entry(tmp_path, body)
+
+    def killed(progress, steps, batch_tokens):
+        if progress.step > 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make(task, entry, tmp_path, watch=Watch(progress=killed))
+    record = read_record(make(task, entry, tmp_path))
+    assert record.outcome == "crashed" and "optimizer that chooses the batches" in record.cause
 
 
 def test_the_guard_moves_no_generator_and_lets_an_honest_run_be(task, tmp_path):

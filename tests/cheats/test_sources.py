@@ -184,6 +184,9 @@ TRIED = {  # what it does: (source, the check of the battery)
     "moves others' weights": (
         source("w.sub_(w.grad, alpha=group['lr']); self.others[0].mul_(0.9)",
                "Strange.others = list(roles.vectors)"), checks.keeps_to_its_own),
+    "changes others' gradients": (
+        source("w.sub_(w.grad, alpha=group['lr']); self.others[0].grad.sign_()",
+               "Strange.others = list(roles.vectors)"), checks.keeps_to_its_own),
     "has a schedule of its own": (source("w.sub_(0.1 * w.grad)"), checks.stands_still),
     "follows no schedule": (source("w.sub_(w.grad * group['lr'] ** 0.5)"), checks.scales),
     "learns nothing": (source("w.mul_(1 - 0.01 * group['lr'])"), checks.learns),
