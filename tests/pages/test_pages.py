@@ -223,7 +223,7 @@ def test_a_batch_controller_says_that_it_is_not_ranked_and_why(evidence, told):
 
 
 def test_a_placebo_that_differs_fails_the_build_once_the_pages_are_written(evidence, monkeypatch, capsys, tmp_path):
-    """The board of `bench score` is the pages' too (tests/score/test_evidence.py has one that fails)."""
+    """The board of `bench score` is the pages' too (tests/score/test_score_command.py has one that fails)."""
     why = "placebo adamw@1 differs from its twin adamw at 1x"
     board = dataclasses.replace(evidence.boards[0], failing=(why,))
     failing = dataclasses.replace(evidence, boards=(board,)).failing
