@@ -112,6 +112,8 @@ def applies_no_decay(f):
 
 
 def evaluates_other_weights(f):
+    path = f.folder / "baselines" / "my_optimizer" / "optimizer.py"
+    path.write_text(path.read_text() + "# def evaluation_weights: as the source would say, if it had it\n")
     f.forge(lambda facts: facts["weights"].update(evaluated=OTHER))
 
 
