@@ -29,7 +29,8 @@ def heading(board: Board) -> str:
 
 
 def sentences(board: Board, task: Task, searches: Sequence[Search] = ()) -> list[str]:
-    """Return one plain sentence per entry, about its largest budget with a speedup, in protocol H's wording."""
+    """Return one plain sentence per entry, in protocol H's wording: of its largest budget with a speedup, of those that
+    are ranked where there is one."""
     return [sentence(board, row, task, searches) for row in board.rows]
 
 
@@ -39,7 +40,7 @@ def sentence(board: Board, row: Row, task: Task, searches: Sequence[Search] = ()
         return f"On {board.task}, {row.entry} finished no run."
     if not row.speedups:
         return f"On {board.task}, {row.entry} has no speedup: {board.no_speedup}."
-    budget = max(row.speedups)
+    budget = max(set(row.speedups) - set(board.unstable) or row.speedups)
     rung = next(rung for rung in row.rungs if rung.budget == budget)
     beyond = budget not in board.multi_epoch and read_beyond_one_pass(rung, row.speedups[budget], board)
     size = (
