@@ -189,3 +189,16 @@ def test_where_the_ladder_is_flat_extra_passes_leave_no_standing(task, make_runs
     rows += make_runs("sam", {2.0: [3.3, 3.3, 3.3]}, passes=2.0) + make_runs("muon", {2.0: [3.35, 3.351, 3.352]})
     found = {row.entry: row.standings for row in make_board(rows, task, task.reference).rows}
     assert found == {"sam": {}, "muon": {}}
+
+
+def test_the_error_of_a_loss_that_is_moved_along_the_ladder_moves_with_it(task, ladder, make_runs):
+    """Seeds' noise by the ratio of slopes; tuning noise is of tokens, so it is read where the loss was moved to."""
+    rows = make_runs("sam", {1.0: [3.419, 3.42, 3.421]}, passes=2.0) + make_runs("muon", {1.0: [3.449, 3.45, 3.451]})
+    board = make_board(ladder + rows, task, "adamw-ref", tau=0.03)
+    cells = {row.entry: (row, row.rungs[0]) for row in board.rows}
+    (loss, moved), (own, still) = board.scorer.at_equal_charge([cells["sam"], cells["muon"]])
+    (at,), _ = board.curve.tokens_for([3.42])
+    steeper = float(board.curve.slope_at(at / 2) / board.curve.slope_at(at))
+    assert steeper > 1.3 and loss == pytest.approx(float(board.curve.loss_at(at / 2))) and own == pytest.approx(3.45)
+    assert moved.board == pytest.approx(still.board * steeper**2)
+    assert moved.tuning == pytest.approx((0.03 * float(board.curve.slope_at(at / 2))) ** 2)
