@@ -294,9 +294,3 @@ def test_trials_that_diverged_at_the_same_step_may_have_one_chain(forgery):
     lost = {"outcome": "diverged", "select_loss": None, "loss_chain": chain, "charged_tokens": 64.0}
     forgery.forge_ledger(lambda trials: [trial["runs"][0].update(lost) for trial in trials[:2]])
     assert not [line for line in forgery.said() if "chain of losses" in line]
-
-
-def test_a_trial_of_an_unknown_version_of_the_harness_is_remarked_on(clone, forgery):
-    forgery.forge_ledger(lambda trials: trials[3]["runs"][0].update(run_id=OTHER))
-    (remark,) = verify(forgery.folder, clone.root).remarks
-    assert remark.key == "line 4" and remark.reason.endswith("explains 1 of the run_ids")

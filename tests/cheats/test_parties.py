@@ -44,6 +44,12 @@ def test_a_version_of_the_harness_that_nobody_knows_is_remarked_on_once(forgery,
     assert not told.findings and len(remarks) == 1 and remarks[0].reason.startswith(f"{OTHER[:12]} is neither")
 
 
+def test_a_trial_of_an_unknown_version_of_the_harness_is_remarked_on(clone, forgery):
+    forgery.forge_ledger(lambda trials: trials[3]["runs"][0].update(run_id=OTHER))
+    (remark,) = verify(forgery.folder, clone.root).remarks
+    assert remark.key == "line 4" and remark.reason.endswith("explains 1 of the run_ids")
+
+
 def rerun_by(f, who):
     """Put a rerun into the bundle whose record is one of the author's under another seed, and return its name."""
     later = rerun_plan(f.clone.plan, "0" * 40, f.clone.plan.machine_kind, 1.0, "tuned", 1)
