@@ -1,4 +1,5 @@
-"""Whether a source tells one task or machine from another: an exact look at sizes, lengths and numbers of tokens.
+"""Whether a source tells one task or machine from another: an exact look at sizes, lengths and numbers of tokens,
+by a comparison, a case or a table.
 
 A step may depend on the sides of a matrix, not on which task or machine has such sides. Names that stand for such a
 fact, or for a constant, are followed within a function; what is computed with them further is for readers.
@@ -7,7 +8,11 @@ fact, or for a constant, are followed within a function; what is computed with t
 import ast
 from collections.abc import Iterator
 
-FACTS = {"batch_tokens", "device", "layer", "nelement", "numel", "part", "shape", "size", "steps", "tokens", "type"}
+FACTS = {
+    "batch_sequences", "batch_tokens", "blocks", "device", "grain", "heads", "layer", "left", "nelement", "numel",
+    "part", "ranks", "sequences", "shape", "size", "steps", "tokens", "type",
+}  # fmt: skip
+LOOKUPS = {"get", "pop", "setdefault"}  # in a table, by what is given first
 SMALL = 8  # numbers below it are counts of dimensions, blocks and sides: no task is told by them
 
 Scope = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef
@@ -16,22 +21,23 @@ Told = Iterator[tuple[ast.AST, str]]  # (where, what)
 
 def recognitions(tree: ast.Module) -> Told:
     """Yield every place where a fact of the task or machine is held against what only some have."""
-    yield from _Scope(tree, set(), {}, set()).all()
+    yield from _Scope(tree, set(), {}, set(), {}).all()
 
 
 class _Scope:
     """A function's body, with what its names stand for and what the names around it do."""
 
-    def __init__(self, scope: Scope, facts: set[str], constants: dict[str, list[ast.Constant]], held: set[str]) -> None:
-        """held: attributes of self that stand for a fact, whichever method sets them."""
+    def __init__(self, scope: Scope, facts: set[str], constants: dict[str, list[ast.Constant]], held: set[str],
+                 tables: dict[str, ast.expr]) -> None:  # fmt: skip
+        """held: attributes of self that stand for a fact, whichever method sets them; tables: literals with a name."""
         functions: list[Scope] = []
         self.held = held
         self.nodes = list(own_nodes(scope, functions))
-        self.facts, self.constants = set(facts), dict(constants)
+        self.facts, self.constants, self.tables = set(facts), dict(constants), dict(tables)
         for _ in range(2):  # a name may stand for a name that stands for a fact
             for node in self.nodes:
                 self._follow(node)
-        self.inside = [_Scope(function, self.facts, self.constants, held) for function in functions]
+        self.inside = [_Scope(function, self.facts, self.constants, held, self.tables) for function in functions]
 
     def _follow(self, node: ast.AST) -> None:
         """Note what an assignment makes of a name, or of an attribute of self."""
@@ -46,6 +52,8 @@ class _Scope:
         else:
             return
         names = {name for target in targets if (name := _name(target))}
+        if isinstance(value, ast.Dict | ast.Tuple | ast.List):
+            self.tables |= dict.fromkeys(names, value)
         if self._stands_for_fact(value):
             self.facts |= names
             self.held |= {name for name in names if name.startswith("self.")}
@@ -86,6 +94,11 @@ class _Scope:
         for node in self.nodes:
             if isinstance(node, ast.Compare):
                 yield from self._comparison(node)
+            elif isinstance(node, ast.Subscript):
+                yield from self._lookup(node, node.value, node.slice)
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+                if node.func.attr in LOOKUPS:
+                    yield from self._lookup(node, node.func.value, node.args[0])
             elif isinstance(node, ast.Match) and self._is_fact(node.subject):
                 for case in node.cases:
                     if self._telling(case.pattern):
@@ -98,6 +111,16 @@ class _Scope:
         telling = {value for side in sides for value in self._telling(side)}
         exact = any(isinstance(op, ast.Eq | ast.NotEq | ast.In | ast.NotIn) for op in node.ops) or len(telling) > 1
         if telling and exact and any(self._is_fact(side) for side in sides):
+            yield node, f"{ast.unparse(node)} tells one task or machine from another"
+
+    def _lookup(self, node: ast.AST, table: ast.expr, key: ast.expr) -> Told:
+        """Of a dict the keys tell; of a tuple or a list what a fact is set against to make it a place."""
+        literal = self.tables.get(_name(table) or "", table)
+        keys: list[ast.AST] = [one for one in literal.keys if one] if isinstance(literal, ast.Dict) else []
+        if isinstance(literal, ast.Tuple | ast.List):
+            parts = (part for part in ast.walk(key) if isinstance(part, ast.Constant | ast.Name))
+            keys = [part for part in parts if _name(part) not in self.tables]
+        if self._is_fact(key) and any(map(self._telling, keys)):
             yield node, f"{ast.unparse(node)} tells one task or machine from another"
 
 

@@ -95,6 +95,12 @@ def a_loss_of_other_blocks(f):
     f.forge_log(lambda log: log.update(score_blocks=[*log["score_blocks"], log["score_blocks"][0]]))
 
 
+def a_swap_of_weights_in_a_comment(f):
+    path = f.folder / "baselines" / "my_optimizer" / "optimizer.py"
+    path.write_text(path.read_text() + "# def evaluation_weights\n")
+    f.forge(lambda facts: facts["weights"].update(evaluated="0" * 64))
+
+
 HOSTILE = {
     a_rung_that_is_no_number: "rungs",
     a_rung_of_a_mode_that_is_no_number: "mode_rungs",
@@ -111,6 +117,7 @@ HOSTILE = {
     a_source_that_is_no_python: "not readable as Python",
     an_unknown_mode: "no mode qat-int99",
     a_loss_of_other_blocks: ": score_loss: ",
+    a_swap_of_weights_in_a_comment: ": weights.evaluated: ",
 }
 
 

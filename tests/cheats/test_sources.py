@@ -95,6 +95,15 @@ SEEN = {  # what it does: (source, what the source lint says)
         source(top="def f(w):\n    rows, columns = w.shape\n    return columns in (128, 384)"),
         "columns in (128, 384)",
     ),
+    "knows a task by a table": (source(step="a = {128: .02, 512: .01}[w.shape[0]]"), "[w.shape[0]] tells one task"),
+    "knows a task by a table with a name": (
+        source(top="TABLE = {500: 2.0}", build="a = TABLE.get(run.steps, 1.0)"),
+        "TABLE.get(run.steps, 1.0) tells",
+    ),
+    "knows a task by a place in a list": (source(top="N = 500", build="a = (1.0, 2.0)[run.steps // N]"), "// N] tells"),
+    "knows a task by its batch": (source(build="double = run.batch_sequences == 512"), "run.batch_sequences == 512"),
+    "knows a task by its heads": (source(build="double = 12 in roles.hidden[0].heads"), "heads tells one task"),
+    "knows a machine by its ranks": (source(build="double = run.probe.ranks == 8"), "run.probe.ranks == 8 tells"),
     "carries weights in many lists": (
         source(top="\n".join(f"A{i} = {[0.5] * 120}" for i in range(20))),
         "numbers carry data, expected at most 400",
@@ -169,6 +178,8 @@ def test_no_honest_source_is_refused():
     assert {e.source: forbidden(e.source.read_text()) for e in entries} == {e.source: [] for e in entries}
     assert not forbidden((HERE / "optimizer.txt").read_text().replace("$", "The"))
     assert not forbidden(source())
+    place = "C = (8.2, -23.6, 17.3)\ndef f(i, w): return C[min(i, len(C) - 1)], ('a', 'b')[w.shape[0] > w.shape[1]]"
+    assert not forbidden(source(top=place))
 
 
 STATE = 'state = self.state[w]; state.setdefault("m", torch.zeros_like(w{})); state["m"].add_(w.grad); w.sub_({})'
