@@ -43,12 +43,13 @@
       const why = i === j ? "an entry against itself" : untested ?? "not ranked at this budget";
       return row(budget, [[missing, "n figure"], [missing], [missing, "n"], [missing, "n"], [`no test: ${why}`, "wrap"]]);
     }
-    const [, , difference, margin, p, all] = found;
+    const [, , difference, margin, p, all, level] = found;
+    const share = level ? ` (${Number((100 * (1 - level)).toPrecision(6))}%)` : "";  // other than 95%
     const gap = i < j ? difference : -difference;
     const lower = sides[gap < 0 ? i : j][0];
     const verdict = all < 0.05 ? `told apart: ${lower} ends lower` : "not told apart";
     return row(budget, [
-      [signed(gap), "n figure"], [`${signed(gap - margin)} to ${signed(gap + margin)}`],
+      [signed(gap), "n figure"], [`${signed(gap - margin)} to ${signed(gap + margin)}${share}`],
       [probability(p), "n"], [probability(all), "n"], [verdict, "wrap"],
     ]);
   };
