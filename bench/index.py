@@ -42,6 +42,7 @@ class IndexRow(NamedTuple):
     select_loss: float | None
     score_loss: float | None
     train_seconds: float
+    token_seconds: float | None  # of a median step, which no pause moves, over a step's tokens on average
     made: str
     plan: str | None
     epochs: float  # passes over the training text
@@ -52,6 +53,11 @@ class IndexRow(NamedTuple):
 
 
 Known = dict[str, tuple[int, int, IndexRow]]  # by path: size, mtime_ns, row
+
+
+def _token_seconds(record: Record) -> float | None:
+    step = record.cost.step_seconds
+    return step * record.steps / record.tokens if step and record.tokens else None
 
 
 def index_row(record: Record, path: str) -> IndexRow:
@@ -78,6 +84,7 @@ def index_row(record: Record, path: str) -> IndexRow:
         select_loss=record.select_loss,
         score_loss=record.score_loss,
         train_seconds=record.cost.train_seconds,
+        token_seconds=_token_seconds(record),
         made=record.made,
         plan=record.plan,
         epochs=record.facts.epochs,

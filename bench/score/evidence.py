@@ -165,12 +165,12 @@ def costs_of(
     """Return what each entry costs beside its tokens: time, memory and trials.
 
     A step's time comes from timings against the reference, a placebo's from its twin's. Where nothing was timed it is
-    the runs' own seconds over their own tokens, since an entry may read other batches than the task's; that is
+    the runs' own median step over their own tokens, since an entry may read other batches than the task's; that is
     indicative. Memory is a step's as forecast, with the state that was measured.
     """
     seconds: dict[str, list[float]] = {}
     for (entry, _), rows in chosen.cells.items():
-        seconds.setdefault(entry, []).extend(row.train_seconds / row.tokens for row in rows if row.finished)
+        seconds.setdefault(entry, []).extend(row.token_seconds for row in rows if row.finished and row.token_seconds)
     if timings:
         base = statistics.median(timing.reference_seconds for timing in timings) / task.training.batch_tokens
         timed = {timing.entry: [timing.ratio * base] for timing in timings} | {reference: [base]}

@@ -58,6 +58,7 @@ def row(
         select_loss=loss,
         score_loss=loss if outcome == "finished" else None,
         train_seconds=1.0,
+        token_seconds=1e-6,
         made=made,
         plan=None,
         epochs=budget,  # one pass over the text is 1x

@@ -125,7 +125,7 @@ def test_on_the_transfer_track_an_entry_is_charged_what_its_values_rest_on(row, 
 
 def test_costs_are_the_ledgers_tokens_and_the_runs_own_clocks(row, studies):
     rows = rows_of(OWN, row, MEANS) + rows_of(MUON, row, MEANS)
-    rows = [one._replace(train_seconds=one.tokens * (3e-4 if one.entry == "muon" else 2e-4)) for one in rows]
+    rows = [one._replace(token_seconds=3e-4 if one.entry == "muon" else 2e-4) for one in rows]
     chosen = select(rows, TASK.digest, "bf16", "tuned", "adamw-ref", None)
     full, hybrid = (costs_of(studies, chosen, TASK, "adamw-ref", which)["muon"] for which in (set(), {"muon"}))
     theirs = costs_of(studies, chosen, TASK, "adamw-ref", set())["adamw-ref"]
