@@ -28,6 +28,14 @@ def reads(monkeypatch):
     return paths
 
 
+def test_a_step_s_time_is_its_median_s_which_no_pause_moves(records):
+    record = read_record(find_records([records])[0])
+    row, cost = index.index_row(record, "a.json"), record.cost
+    paused = record.model_copy(update={"cost": cost.model_copy(update={"train_seconds": 9 * cost.train_seconds})})
+    assert row.token_seconds == pytest.approx(0.01 * record.steps / record.tokens) and row.token_seconds > 0
+    assert index.index_row(paused, "a.json").token_seconds == row.token_seconds
+
+
 def test_rows_hold_what_the_records_say(records):
     rows = load_index([records], None)
     assert [row.path for row in rows] == [str(path) for path in find_records([records])]
