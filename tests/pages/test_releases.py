@@ -94,11 +94,13 @@ def test_what_may_not_be_released(folder, evidence, version, why, said):
 
 
 def test_one_that_was_killed_halfway_is_made_again(evidence, tmp_path, monkeypatch):
-    def killed(path, data, write=write_atomically, written=[]):  # noqa: B006
+    written = []
+
+    def killed(path, data):
         if written:
             raise KeyboardInterrupt
         written.append(path)
-        write(path, data)
+        write_atomically(path, data)
 
     monkeypatch.setattr("bench.release.write_atomically", killed)
     with pytest.raises(KeyboardInterrupt):
