@@ -10,7 +10,7 @@ from bench.assemble import Assembly, Request, Transfer, assemble
 from bench.clock import Clock
 from bench.entry import Entry, Value
 from bench.errors import BenchError
-from bench.evaluate.crossings import adopt, keeping
+from bench.evaluate.crossings import adopt, discard, keeping
 from bench.evaluate.final import Final, measure
 from bench.evaluate.weights import keep
 from bench.facts import measured
@@ -73,8 +73,11 @@ def replay(
     verdict: Verdict = "identical" if same else "within band" if near else "different"
     exported = None
     if weights_folder:
-        exported = _keep(assembly, record, weights_folder)
-        adopt(weights_folder, draft, record.run_id, task.common_losses)  # now known to be the run's own
+        try:
+            exported = _keep(assembly, record, weights_folder)
+            adopt(weights_folder, draft, record.run_id, task.common_losses)  # now known to be the run's own
+        finally:
+            discard(weights_folder, draft, task.common_losses)
     return Replayed(verdict, progress.step, first, gap, differing, notes, exported)
 
 

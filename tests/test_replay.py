@@ -138,7 +138,7 @@ def test_what_another_run_s_curve_passed_is_never_kept_under_the_record_s_name(t
     monkeypatch.setattr(replays, "weights_digest", lambda model: "0" * 64)
     with pytest.raises(BenchError, match="not the record's"):
         again(path, task, tmp_path, weights_folder=tmp_path / "other")
-    assert not any(home.name.startswith(run_id) for home in (tmp_path / "other").iterdir())
+    assert not list((tmp_path / "other").iterdir())
 
 
 def test_a_task_or_an_entry_that_changed_is_refused(tmp_path):

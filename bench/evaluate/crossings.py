@@ -29,6 +29,12 @@ def adopt(weights: Path, draft: str, run_id: str, losses: Iterable[float]) -> No
             os.replace(weights / name_of(draft, loss), weights / name_of(run_id, loss))
 
 
+def discard(weights: Path, draft: str, losses: Iterable[float]) -> None:
+    """Remove what is still a draft's: the weights were another run's."""
+    for loss in losses:
+        forget(weights, name_of(draft, loss))
+
+
 def keeping(assembly: Assembly, progress: Progress, request: Request, run_id: str, weights: Path | None) -> Assembly:
     """Return the assembly, its curve watched: weights are kept as it passes a loss, again where a killed run does."""
     losses = thresholds_of(request.task, request.budget)
