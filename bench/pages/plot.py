@@ -199,7 +199,8 @@ def _placed(line: Sequence[tuple[float, float]], across: _Scale, up: _Scale) -> 
 
 
 def _path(places: Sequence[tuple[float, float]]) -> str:
-    return "L".join(f"{_number(x)} {_number(y)}" for x, y in places)
+    written = ("%.1f %.1fL" * len(places)) % tuple(number for place in places for number in place)
+    return written.replace(".0 ", " ").replace(".0L", "L").removesuffix("L")
 
 
 def _dots(places: Sequence[tuple[float, float]], colour: int | None) -> str:

@@ -24,6 +24,7 @@ from bench.task import rung_name
 LESS, MORE = "#0072b2", "#d55e00"  # the mode costs the entry less, or more, than the reference
 WIDTH, ROW = 90, 26  # pixels of a cell, at least
 WHOLE = 520  # of all together, at least: a page draws charts as wide as it is
+DRAWN = 24  # entries in one heat map, those of the lowest float losses; the table behind it holds all
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class QuantizationView:
     basis: Literal["loss", "budget"]  # at which entries are compared: losses, where the reference's rungs reach them
     modes: tuple[str, ...]
     entries: tuple[str, ...]  # lowest float loss first
+    drawn: int  # of them, from the first on
     cells: Mapping[tuple[str, str], ModeRow]  # by entry and mode, the reference's too
     chart: Drawn
     lost: tuple[Lost, ...]  # that no seed came through with
@@ -106,8 +108,9 @@ def quantization_view(task: str, track: str, material: Material) -> Quantization
         basis=basis,
         modes=tuple(modes),
         entries=tuple(entries),
+        drawn=min(DRAWN, len(entries)),
         cells=cells,
-        chart=heat_map(task, track, entries, modes, beyond, basis),
+        chart=heat_map(task, track, entries[:DRAWN], modes, beyond, basis),
         lost=lost,
         measures=measured,
         links=tuple(link for link in table.links if link.budget == rung),
@@ -143,6 +146,7 @@ def heat_map(
     """Return what modes cost entries beyond the reference: colour says the sign, its strength the size, a frame that it
     is told from 0.
     """
+    cells = {(entry, mode): cell for (entry, mode), cell in cells.items() if entry in entries}
     largest = max((abs(cell.value) for cell in cells.values()), default=0.0) or 1.0
     points = [
         {"entry": entry, "mode": mode, "nats": signed(cell.value), "share": abs(cell.value) / largest,

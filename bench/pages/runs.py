@@ -14,8 +14,8 @@ from bench.pages.views import Material, RunView, run_view
 from bench.pages.words import loss
 from bench.record import Log, Record
 
-DRAWN = 240  # points of a per-step curve; each is the mean of its neighbours
-WINDOWS = 20  # rows of the table behind the curves, and points of the clip rate
+DRAWN = 120  # points of a per-step curve, some three pixels apart; each is the mean of its neighbours
+WINDOWS = 10  # rows of the table behind the curves, and points of the clip rate
 
 
 @dataclass(frozen=True)
