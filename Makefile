@@ -27,7 +27,7 @@ test: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest --numprocesses auto --dist loadscope
+	$(VENV)/bin/pytest --numprocesses auto --dist loadscope --no-loadscope-reorder
 
 speed: $(VENV)/installed
 	@for script in tests/speed/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done

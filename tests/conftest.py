@@ -7,6 +7,19 @@ from pathlib import Path
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"  # beside the clone
+LONG = (
+    "test_every_entry.py",
+    "test_stopped.py",
+    "test_ranks.py",
+    "test_walk.py",
+    "test_run.py",
+    "test_conduct.py",
+)  # minutes each, on one core: begun first, lest the others wait for them at the end
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the modules that take longest first; xdist deals modules out in this order (--no-loadscope-reorder)."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,10 @@ Points = Sequence[tuple[float, float | None]]  # (tokens, loss), tokens rising; 
 class Cost:
     """What an entry costs beside its tokens, as measured elsewhere; None is unknown."""
 
-    seconds_per_token: float | None = None  # of training, passes and all, from interleaved runs (protocol F)
+    seconds_per_token: float | None = None  # of training, passes and all
     memory_bytes: float | None = None  # peak
     tuning_tokens: float | None = None  # charged to its trials; a hybrid's with the yardstick's trials for the rest
+    timed: bool = True  # its time is of runs interleaved with the reference's (protocol F), not of runs by themselves
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ def dominators(names: Sequence[str], better: Sequence[Sequence[bool]], costs: Se
     """Return who dominates each entry in tokens, step time and memory (protocol F).
 
     One dominates another where the test of the pair says that it needs fewer tokens (better[i][j]: i than j) and
-    its step time and its memory are no larger, beyond the tolerance. What was not measured dominates nothing.
+    its step time and its memory are no larger, beyond the tolerance. What was not measured dominates nothing, and
+    neither does what was not timed side by side: a busy machine would decide it.
     """
     return [
         tuple(name for name, cost in compress(zip(names, costs, strict=True), column) if _no_worse(cost, own))
@@ -115,4 +117,5 @@ def dominators(names: Sequence[str], better: Sequence[Sequence[bool]], costs: Se
 
 def _no_worse(one: Cost, other: Cost) -> bool:
     pairs = (one.seconds_per_token, other.seconds_per_token), (one.memory_bytes, other.memory_bytes)
-    return all(a is not None and b is not None and a <= b * (1 + TOLERANCE) for a, b in pairs)
+    no_worse = all(a is not None and b is not None and a <= b * (1 + TOLERANCE) for a, b in pairs)
+    return no_worse and one.timed and other.timed

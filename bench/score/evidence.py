@@ -27,8 +27,8 @@ CELLS_SAID = 3  # of those with missing runs
 SEARCHED = frozenset({"sweep", "sobol", "refine", "rung"})  # stages whose trials lead to tuned values in float
 
 INDICATIVE = (
-    "step times are those of the runs themselves, not measured against each other: indicative only, and so are the "
-    "speedup in time and who is dominated"
+    "step times are those of the runs themselves, not measured against each other: indicative only, and so is the "
+    "speedup in time; who is dominated is not told from them"
 )
 
 
@@ -187,6 +187,7 @@ def costs_of(
             seconds_per_token=statistics.median(laps) if laps else None,
             memory_bytes=memory.get(entry),
             tuning_tokens=tuning.get(entry),
+            timed=bool(timings),
         )
         for entry, laps in seconds.items()
     }

@@ -54,6 +54,13 @@ def test_dominated_only_where_the_pair_is_told_apart_and_nothing_is_worse():
     assert dominators("abc", [[False] * 3] * 3, costs) == [(), (), ()]
 
 
+def test_who_dominates_is_not_told_from_the_times_of_runs_that_stood_alone():
+    better = [[False, True], [False, False]]
+    timed, alone = Cost(0.5, 1.0), Cost(1.0, 1.0, timed=False)
+    assert dominators("ab", better, [timed, Cost(1.0, 1.0)]) == [(), ("a",)]
+    assert dominators("ab", better, [timed, alone]) == dominators("ab", better, [alone, timed]) == [(), ()]
+
+
 def log(losses, blocks=()):
     points = tuple(Point(tokens=tokens, loss=loss, train_seconds=1.0) for tokens, loss in losses)
     return Log(stride=1, loss=(), gradient_norm=(), curve=points, milestones=(), score_blocks=blocks)
