@@ -3,10 +3,13 @@
 import pytest
 from planned import KIND, plan_of
 from small import ROOT
+from typer.testing import CliRunner
 
+from bench.cli.main import app
 from bench.errors import BenchError
 from bench.ledger import Study
 from bench.plan import add_modes, find_plans, read_plan, write_plan
+from bench.record import is_record_name, read_record
 from bench.rerun import FIRST_SEED, drawn_seed, rerun_plan
 from bench.score.evidence import departures, looks_of
 
@@ -43,6 +46,16 @@ def test_what_was_never_planned_cannot_be_run_again():
         rerun_plan(rerun_plan(plan, MERGE, KIND, 1.0, "tuned", 1), MERGE, KIND, 1.0, "tuned", 1)
     with pytest.raises(BenchError, match="only adds modes"):
         rerun_plan(add_modes(plan, ("qat-int8",), "adamw-ref"), MERGE, KIND, 1.0, "tuned", 1)
+
+
+def test_a_run_that_was_trained_rounded_is_not_run_again(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    records = sorted((ROOT / "leaderboard" / "records").glob("*/*/*.json"))
+    rounded = next(
+        path for path in records if is_record_name(path.name) and read_record(path).inputs.mode == "qat-int8"
+    )
+    said = CliRunner().invoke(app, ["rerun", str(rounded)])
+    assert isinstance(said.exception, BenchError) and "was trained in qat-int8" in said.exception.what
 
 
 def test_a_published_plan_keeps_the_digest_of_its_name():

@@ -4,12 +4,14 @@ import pytest
 import torch
 from small import ADAMW, MUON, write_task
 
+from bench.assemble import Request, assemble
 from bench.entry import Entry
 from bench.errors import BenchError
-from bench.setting import Watch
-from bench.stepping import canary, check_canary, measure_steps
+from bench.setting import Watch, settle
+from bench.stepping import Arm, canary, check_canary, measure_steps
 from bench.task import read_task
 from bench.timings import Turn
+from bench.train import Progress
 
 
 @pytest.fixture
@@ -29,6 +31,20 @@ def test_every_turn_times_the_reference_and_the_entry_twice(measured):
     turns = [Turn.model_validate_json(str(turn).replace("'", '"')) for turn in facts["turns"]]
     assert len(turns) == 2 and all(min(*turn.reference, *turn.entry) > 0 for turn in turns)
     assert setting.inputs.entry == "muon" and facts["device_peak_bytes"] is None and min(facts["canary"]) > 0
+
+
+def test_seconds_are_those_of_a_batch_of_the_task_s_tokens_for_who_reads_others_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.stepping.train", lambda parts, course, progress, clock, *_: read(progress, clock))
+    task, lr = read_task(write_task(tmp_path)), Entry(ADAMW).values({})
+
+    def read(progress, clock):
+        progress.tokens += 3 * task.training.batch_tokens
+        clock.seconds += 6.0
+
+    request = Request("tiny", task, Entry(ADAMW), lr, "bf16", 1.0, "declared", 0)
+    assembly = assemble(request, tmp_path, settle(request, Watch()).hardware)
+    arm = Arm(assembly, Progress(curve=[{"tokens": 0}]), assembly.model.state_dict())
+    assert arm.go(steps=1) == 2.0
 
 
 def test_more_steps_than_the_longest_rung_has_are_refused(tmp_path):

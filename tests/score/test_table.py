@@ -3,6 +3,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,15 @@ def test_sentences_keep_the_protocols_wording(board, task):
     for text in said.values():
         assert "faster" not in text and "better" not in text
     assert said["twin"].endswith("nothing is claimed beyond these rungs.")
+
+
+def test_a_sentence_is_of_the_largest_ranked_rung_and_of_an_unstable_one_only_where_none_is_ranked(board, task):
+    muon = next(row for row in board.rows if row.entry == "muon")
+    ranked, blurred = (
+        sentences(replace(board, rows=(muon,), unstable=rungs), task)[0] for rungs in ((2.0,), (1.0, 2.0))
+    )
+    assert "adamw-ref at 1x; " in ranked and "unstable" not in ranked
+    assert "adamw-ref at 2x; this rung is unstable and not ranked; " in blurred
 
 
 def test_beside_a_large_figure_stands_what_is_known_of_scale(board, task):
