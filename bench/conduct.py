@@ -15,7 +15,7 @@ from bench.errors import BenchError
 from bench.evaluate.finished import forget_all, uncrossed, unmeasured
 from bench.index import IndexRow, load_index
 from bench.jobs import Job, complete, make, pilot, steps_of
-from bench.ledger import Study, Trial, TrialRun, append, ledger_path, read_ledger
+from bench.ledger import SEARCHES, Study, Trial, TrialRun, append, ledger_path, read_ledger
 from bench.mode import FLOAT, read_mode
 from bench.orders import Orders, Paths, tuned_of
 from bench.plan import Plan, moved_values, plans_before
@@ -24,8 +24,6 @@ from bench.task import Task, rung_name
 from bench.trials import State, state_after, state_of
 from bench.tuned import ByMode, Cost, Tuned, by_mode, merged, read_tuned, tuned_path, write_tuned
 from bench.tuning import Configuration
-
-SEARCHES = ("sweep", "sobol", "refine")  # stages whose selecting losses are of one rung, batch and track
 
 
 class Engine(Protocol):

@@ -14,6 +14,8 @@ from bench.record import Digest, Loss, Outcome
 from bench.spec import Spec, parse_json, read_text, validate
 
 Stage = Literal["sweep", "sobol", "refine", "rung", "transfer", "batch", "mode"]
+SEARCHES = ("sweep", "sobol", "refine")  # choose among values, at one rung and batch; their selecting losses compare
+SEARCHED = (*SEARCHES, "rung")  # lead to an entry's tuned values in float
 
 
 class TrialRun(Spec):

@@ -8,13 +8,12 @@ from markupsafe import Markup
 
 from bench.entry import WARMUP, Value
 from bench.errors import BenchError
-from bench.ledger import Study, Trial, TrialRun
+from bench.ledger import SEARCHED, Study, Trial, TrialRun
 from bench.pages.plot import Axis, Band, Series, legend, plot
 from bench.pages.views import Material
 from bench.pages.words import plain, short
 from bench.plan import Plan
 from bench.score.alarm import UNJUDGED
-from bench.score.evidence import SEARCHED
 from bench.score.search import AfterK, Line, Search, Spent, best_after_k, spent, sweep_line
 from bench.task import Task, rung_name
 from bench.trials import state_after

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.entry import MODE
 from bench.errors import BenchError
 from bench.index import IndexRow
-from bench.ledger import Study, Trial
+from bench.ledger import SEARCHED, Study, Trial
 from bench.memory import step_memory
 from bench.mode import FLOAT, read_mode
 from bench.plan import PLACEBO, Plan
@@ -24,7 +24,6 @@ from bench.trials import State, state_after
 
 Wanted = tuple[str, str, float, int]  # track, mode, rung, seed
 CELLS_SAID = 3  # of those with missing runs
-SEARCHED = frozenset({"sweep", "sobol", "refine", "rung"})  # stages whose trials lead to tuned values in float
 
 INDICATIVE = (
     "step times are those of the runs themselves, not measured against each other: indicative only, and so is the "

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.ledger import Trial, TrialRun
+from bench.ledger import SEARCHES, Trial, TrialRun
 
 if TYPE_CHECKING:
     from scipy.interpolate import PchipInterpolator
 
-SEARCHES = ("sweep", "sobol", "refine")  # stages that choose among values; the others carry them to other lengths
 WINDOW = 5.0  # octaves: the 32x that sensitivity is read over
 TOKENS_LOST = 0.05  # of tokens, within which a learning rate is as good as the best
 BAND = (0.05, 0.5, 0.95)  # quantiles over random orders of the trials
