@@ -6,9 +6,13 @@ import resource
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
+from bench.assemble import micro_batch_of
+from bench.task import read_task
 
 ROOT = Path(__file__).parents[1]
 BENCH = ROOT / "bench"
@@ -129,9 +133,22 @@ def test_readme_and_contributing_name_every_verb_and_every_rule():
         assert (ROOT / path).exists(), f"{path} is named and is not there"
 
 
-def test_readme_scores_only_runs_whose_reference_it_made_at_two_budgets():
+def commands_of_readme() -> list[list[str]]:
     lines = [line.split("#")[0].split() for line in (ROOT / "README.md").read_text().splitlines()]
-    commands = [line for line in lines if line[:1] == ["bench"]]
+    return [line for line in lines if line[:1] == ["bench"]]
+
+
+def test_readme_shares_batches_out_evenly():
+    shared = [line for line in commands_of_readme() if line[1] == "run" and "--devices" in line]
+    assert len(shared) >= 2
+    for line in shared:
+        asked = {name: int(number) for name, number in pairwise(line) if name.startswith("--")}
+        ranks = asked["--devices"] * asked.get("--nodes", 1)
+        assert micro_batch_of(read_task(ROOT / line[2]), ranks, asked.get("--micro-batch")), line
+
+
+def test_readme_scores_only_runs_whose_reference_it_made_at_two_budgets():
+    commands = commands_of_readme()
     scored = [place for place, line in enumerate(commands) if "score" in line and "runs/records" in line]
     assert scored
     for place in scored:
