@@ -1,7 +1,7 @@
 """The site: a pure function from material to pages, and the one place that writes them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -109,27 +109,35 @@ def drawn_files(sources: Sources) -> dict[str, bytes]:
 
 
 def write_site(site: Mapping[str, str | bytes], folder: Path) -> list[str]:
-    """Make the folder hold the site and return the paths that were written or removed; equal files are left alone."""
+    """Make the folder hold the site and its list, and return the pages written or removed; equal files are left."""
     listed = folder / LIST
     if folder.is_dir() and any(folder.glob("[!.]*")) and not listed.exists():
         raise BenchError(f"{folder}: not empty, and not a folder of pages ({LIST} is missing)", "name an empty folder")
-    old = listed.read_text().splitlines() if listed.exists() else []
-    whole: dict[str, str | bytes] = {**site, LIST: "".join(f"{path}\n" for path in sorted(site))}
-    changed = []
-    for path, text in sorted(
-        whole.items(), key=lambda item: item[0] == LIST
-    ):  # the list last: it speaks of what is there
-        target, data = folder / path, text.encode() if isinstance(text, str) else text
-        if not target.is_file() or target.read_bytes() != data:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)  # one cut short by a kill differs, and is written again by the next build
-            changed.append(path)
-    for path in sorted(set(old) - set(site)):
+    old = set(listed.read_text().splitlines()) if listed.exists() else set()
+    if not old >= set(site):  # first, so that what a kill or a full disk leaves here is known for ours
+        _write(listed, _lines({*old, *site}))
+    changed = [path for path, text in sorted(site.items()) if _write(folder / path, text)]
+    for path in sorted(old - set(site)):
         target = folder / path
         if target.is_file() and folder.resolve() in target.resolve().parents:
             target.unlink()
             changed.append(path)
+    _write(listed, _lines(site))
     return changed
+
+
+def _lines(paths: Iterable[str]) -> str:
+    return "".join(f"{path}\n" for path in sorted(paths))
+
+
+def _write(target: Path, text: str | bytes) -> bool:
+    """Make a file hold a text and return whether it did not; one cut short by a kill differs, and is written again."""
+    data = text.encode() if isinstance(text, str) else text
+    if target.is_file() and target.read_bytes() == data:
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(data)
+    return True
 
 
 def build_site(

@@ -6,6 +6,7 @@ import posixpath
 import re
 import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 import typer
@@ -239,12 +240,29 @@ def test_a_placebo_that_differs_fails_the_build_once_the_pages_are_written(evide
 
 def test_the_folder_holds_the_site_and_only_what_changed_is_written(tmp_path):
     folder = tmp_path / "site"
-    assert write_site({"index.html": "a", "runs/1.html": "b"}, folder) == ["index.html", "runs/1.html", LIST]
+    assert write_site({"index.html": "a", "runs/1.html": "b"}, folder) == ["index.html", "runs/1.html"]
     (folder / "notes.txt").write_text("the user's own")
     assert write_site({"index.html": "a", "runs/1.html": "b"}, folder) == []
-    assert write_site({"index.html": "c"}, folder) == ["index.html", LIST, "runs/1.html"]
+    assert write_site({"index.html": "c"}, folder) == ["index.html", "runs/1.html"]
+    assert (folder / LIST).read_text() == "index.html\n"
     assert not (folder / "runs" / "1.html").exists()
     assert (folder / "notes.txt").exists()
+
+
+def test_a_disk_that_was_full_leaves_a_folder_that_the_next_build_goes_on_with(tmp_path, monkeypatch):
+    whole = Path.write_bytes
+
+    def full(path, data):
+        whole(path, data[: 0 if path.name == "b.html" else None])
+        if path.name == "b.html":
+            raise OSError(28, "No space left on device")
+
+    folder = tmp_path / "site"
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(Path, "write_bytes", full)
+        write_site({"a.html": "a", "b.html": "b"}, folder)
+    assert write_site({"b.html": "b", "c.html": "c"}, folder) == ["b.html", "c.html", "a.html"]
+    assert sorted(path.name for path in folder.iterdir()) == ["b.html", "c.html", LIST]
 
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path):
