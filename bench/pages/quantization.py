@@ -22,7 +22,8 @@ from bench.score.worth import worths
 from bench.task import rung_name
 
 LESS, MORE = "#0072b2", "#d55e00"  # the mode costs the entry less, or more, than the reference
-WIDTH, ROW = 90, 26  # pixels of a cell, at least
+WIDTH, ROW = 74, 26  # pixels of a cell, at least
+LINE = 13  # pixels from one line of a name to the next
 WHOLE = 520  # of all together, at least: a page draws charts as wide as it is
 DRAWN = 24  # entries in one heat map, those of the lowest float losses; the table behind it holds all
 
@@ -153,7 +154,11 @@ def heat_map(
          "sign": LESS if cell.value < 0 else MORE, "interval": ends(cell), "told": 1 if cell.sure else 0}
         for (entry, mode), cell in cells.items()
     ]  # fmt: skip
-    x = alt.X("mode:N", title=None, sort=list(modes), axis=alt.Axis(orient="top", labelAngle=0, labelLimit=WIDTH))
+    names = " : ".join(f"datum.value == '{mode}' ? {_in_two(mode)}" for mode in modes)
+    room = LINE * any(len(_in_two(mode)) > 1 for mode in modes)  # a second line is drawn below the first
+    axis = alt.Axis(orient="top", labelAngle=0, labelLimit=WIDTH, labelExpr=f"{names} : ''", labelPadding=4 + room,
+                    ticks=False)  # fmt: skip
+    x = alt.X("mode:N", title=None, sort=list(modes), axis=axis)
     y = alt.Y("entry:N", title=None, sort=list(entries))
     tooltip = [alt.Tooltip(f"{name}:N") for name in ("entry", "mode", "nats", "interval")]
     base = chart_of(points).encode(x=x, y=y)
@@ -170,6 +175,12 @@ def heat_map(
     said = f"{told} of {len(cells)} differences are told from 0; the largest is {largest:.4f} nats."
     title = f"Degradation beyond the reference's at equal {basis} on {task}, track {track}"
     return draw(chart, title, said, f"heat-{task}-{track}")
+
+
+def _in_two(mode: str) -> list[str]:
+    """Return a mode's name in one line or two: ptq-w4a4, hadamard."""
+    parts = mode.split("-", 2)
+    return ["-".join(parts[:2]), *parts[2:]]
 
 
 def outlier_chart(task: str, track: str, measured: Sequence[Measures]) -> Drawn | None:
