@@ -56,12 +56,14 @@ def render_modes(table: ModeTable, format: str = "plain", worth: Sequence[Worth]
         title = "at common losses, from the middle of schedules, which degrade unlike their ends:"
         blocks += [_prose(title, format), _grid(lines, CROSSED, format)]
     if table.links:
+        told = [(one, found) for one in table.links if (found := Estimate(one.value, one.low, one.high)).sure]
         lines = [[one.mode, rung_name(one.budget), one.side, one.measure.replace("_", " "), str(one.entries),
-                  _estimate(Estimate(one.value, one.low, one.high), 2)] for one in table.links]  # fmt: skip
-        blocks += [
-            _prose("the logits' error and outliers against degradation, across entries:", format),
-            _grid(lines, LINKS, format),
-        ]
+                  _estimate(found, 2)] for one, found in told]  # fmt: skip
+        title = (
+            f"the logits' error and outliers against degradation, across entries: of {len(table.links)} rank "
+            f"correlations {len(told)} are told from 0, where chance alone tells one in twenty; --format json has all"
+        )
+        blocks += [_prose(title + (":" if told else ""), format)] + [_grid(lines, LINKS, format)] * bool(told)
     if worth:
         lines = [[one.entry, one.mode, _shares(one), *_joint(one.efficiency)] for one in worth]
         title = "the share of its parameters that a rounded model is worth, of each size, and fitted to all:"

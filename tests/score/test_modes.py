@@ -1,6 +1,7 @@
 """Entries by modes: cells from child records and from training runs, speedups and ranks within a mode."""
 
 import csv
+import dataclasses
 import io
 import json
 from types import SimpleNamespace
@@ -213,6 +214,16 @@ def test_measures_go_with_degradation_where_they_do(table, key):
     muon = next(one for one in table.measures if (one.entry, one.budget) == ("muon", 1.0))
     assert muon.value("network", "error") == pytest.approx(0.52) and muon.value("weights", "max_over_median") is None
     assert muon.degradation == pytest.approx(row_of(table, "muon", 1.0).cell.degradation)
+
+
+def test_correlations_are_listed_where_they_are_told_from_nothing(table):
+    few = render_modes(table)
+    assert f"of {len(table.links)} rank correlations 0 are told from 0" in few and "network  error" not in few
+    sure = dataclasses.replace(table.links[0], low=0.1)
+    text = render_modes(dataclasses.replace(table, links=(sure, *table.links[1:])))
+    assert f"of {len(table.links)} rank correlations 1 are told from 0" in text
+    assert sure.measure.replace("_", " ") in text
+    assert len(json.loads(render_modes(table, "json"))["outliers"]) == len(table.links) > 1
 
 
 def test_common_losses_stand_apart(rows):
