@@ -26,6 +26,14 @@ Role = Literal["hidden", "embedding", "head", "vectors"]
 Loss = float | None  # nats per token; null where it was not finite
 
 
+class Processor(Spec):
+    """Which kernels compute, as far as it can be told from outside."""
+
+    processor: str
+    instructions: str
+    switches: dict[str, str]
+
+
 class Machine(Spec):
     """What moves the bits of a run: two runs are compared only where these are equal."""
 
@@ -38,10 +46,17 @@ class Machine(Spec):
     lock: Digest  # versions of Python and of every library that can move a number
     ranks: int = 1
     micro_batch_sequences: int | None = None  # per forward pass of a rank, where it is not the task's
+    stands_for: Processor | None = None  # that it was shown to give the bits of (bench.standin)
+
+    @property
+    def own(self) -> Processor:
+        return Processor(processor=self.processor, instructions=self.instructions, switches=self.switches)
 
     @property
     def kind(self) -> str:
-        return digest_of(self.model_dump(mode="json", exclude_defaults=True))  # as before a field was added
+        other = vars(self.stands_for) if self.stands_for else {}
+        said = self.model_copy(update={**other, "stands_for": None})
+        return digest_of(said.model_dump(mode="json", exclude_defaults=True))  # as before a field was added
 
 
 class Inputs(Spec):

@@ -121,7 +121,7 @@ def split_values(values: dict[str, Value]) -> tuple[dict[str, Value], dict[str, 
 
 def differences(record: Record, setting: Setting) -> list[str]:
     """Return in words what makes this another kind of machine, or another harness, than the record's."""
-    here, there = setting.machine.model_dump(), record.machine.model_dump()
+    here, there = (machine.model_dump(exclude={"stands_for"}) for machine in (setting.machine, record.machine))
     notes = [f"{name} is {here[name]!r} here, {there[name]!r} there" for name in here if here[name] != there[name]]
     if setting.inputs.harness != record.inputs.harness:
         notes.append("the harness has changed since this record")

@@ -12,6 +12,7 @@ from bench.assemble import Hardware, Request, micro_batch_of
 from bench.errors import BenchError
 from bench.machine import compiler, machine_facts, make_deterministic
 from bench.record import Inputs, Machine
+from bench.standin import standing_in
 from bench.train import Progress
 from bench.workers import start
 
@@ -65,6 +66,7 @@ def settle(request: Request, watch: Watch, compiled: bool | None = None) -> Sett
     machine = machine_facts(device, threads, compiled).model_copy(
         update={"ranks": workers.ranks, "micro_batch_sequences": own}
     )
+    machine = standing_in(machine, request.task_name, request.entry.path.parent.name, request.mode)
     return Setting(request, machine, request.inputs(machine), Hardware(device, compiled, workers, own), who())
 
 

@@ -1,5 +1,6 @@
-"""Verbs that measure what no plan asks for: time, refine, challenge."""
+"""Verbs that measure what no plan asks for: time, refine, challenge, stand-in."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -135,3 +136,48 @@ def challenge(
         print(f"no trial beats {definition.reference} by more than its noise")
     if any(verdict.holds for verdict in verdicts):
         raise typer.Exit(1)
+
+
+@app.command("stand-in", **example("stand-in tasks/nano.toml --mode bf16"))
+def stand_in(
+    task: TaskPath,
+    mode: Annotated[list[str] | None, typer.Option(help="a mode of training; all that have records by default")] = None,
+    tasks: Annotated[Path, typer.Option(help="folder of tasks")] = Path("tasks"),
+    baselines: Annotated[Path, typer.Option(help="folder of algorithms")] = Path("baselines"),
+    leaderboard: Annotated[Path, typer.Option(help="folder of records and of what is shown")] = PUBLISHED,
+) -> None:
+    """Show that this processor gives the bits of the one that a task was measured on: a run of each algorithm, whole.
+
+    Then BENCH_STAND_IN, naming the file that is written, lets plans of that machine go on here.
+    """
+    from bench.cli.runs import make_again
+    from bench.index import load_index
+    from bench.record import read_record
+    from bench.replay import request_of
+    from bench.setting import Watch, settle
+    from bench.standin import VARIABLE, add_shown, read_stand_in, runs_to_show, stand_in_path
+
+    os.environ.pop(VARIABLE, None)  # what is to be shown is not taken for granted
+    definition = read_task(task)
+    entries = {entry.name: entry for entry in find_entries(baselines)}
+    algorithms = {name: entry.path.parent.name for name, entry in entries.items()}
+    rows = load_index([leaderboard / "records"], RUNS / "index")
+    wanted = runs_to_show(rows, definition, algorithms, mode or [])
+    if not wanted:
+        raise BenchError(f"{leaderboard}: no run of {task.stem} at 1x to be made again", "see what it has: bench score")
+    for path in wanted:
+        record = read_record(path)
+        setting = settle(request_of(record, definition, entries[record.entry]), Watch(), record.machine.compiled)
+        if setting.machine.own == record.machine.own:
+            raise BenchError(f"this is {record.machine.processor} itself: there is nothing to show")
+        target = stand_in_path(leaderboard, record.task, setting.machine.own, record.machine.own)
+        if target.exists() and any(one.run_id == record.run_id for one in read_stand_in(target).shown):
+            continue
+        result = make_again(path, tasks, baselines)
+        print(f"{record.entry} in {record.inputs.mode}: {result.verdict} over {result.steps} steps", flush=True)
+        if result.verdict != "identical":
+            raise BenchError(
+                f"{path}: not the same bits here: {'; '.join(result.notes) or 'nothing tells the machines apart'}",
+                "oneDNN's kernels are chosen by ONEDNN_MAX_CPU_ISA: try the widest that both processors have",
+            )
+        print(add_shown(leaderboard, record, algorithms[record.entry], setting.machine, setting.who))
