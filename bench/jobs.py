@@ -134,7 +134,8 @@ def _settled(request: Request, job: Job) -> Setting:
             f"{job.machine_kind[:12]}; the worker: {machine.processor}, {machine.instructions}, {machine.threads} "
             f"threads, {machine.compiler or 'not compiled'}, switches {machine.switches or 'none'}, "
             f"environment lock {machine.lock[:12]}",
-            "a plan's runs are made on one kind of machine, with one environment; write a plan for this one",
+            "a plan's runs are made on one kind of machine, with one environment; write a plan for this one, or show "
+            "that it gives the same bits: bench stand-in",
         )
     return setting
 

@@ -13,6 +13,7 @@ from bench.plan import read_plan
 from bench.record import read_log, read_record
 from bench.rerun import MAINTAINERS, read_maintainers
 from bench.spec import read_text, read_toml
+from bench.standin import FOLDER, check_stand_in, read_stand_ins, why_not_stood_in
 from bench.task import read_task, rung_name
 from bench.timings import read_timing
 from bench.versions import NAME, check_record, check_task, pins_of_record, pins_of_task, read_pins
@@ -48,6 +49,9 @@ def _lint_file(path: Path) -> str | None:
         if path.parents[1].name == "timings":
             timing = read_timing(path)
             return f"timing of {timing.entry} on {timing.task}: {timing.ratio:.3f} of {timing.reference}'s step"
+        if path.parents[1].name == FOLDER:
+            proof = check_stand_in(path)
+            return f"{proof.here.processor} for {proof.there.processor} on {proof.task}: {len(proof.shown)} runs shown"
         if is_downstream(path):
             scores = read_downstream(path)
             return f"downstream scores in {', '.join(scores.modes)} of {path.with_name(f'{scores.run_id}.json').name}"
@@ -59,6 +63,8 @@ def _lint_file(path: Path) -> str | None:
         pins = pins_of_record(path)
         if pins is not None:
             check_record(record.task, record.inputs.task_digest, read_pins(pins))
+            if why := why_not_stood_in(record, read_stand_ins(pins.parent, record.task)):
+                raise BenchError(f"{path}: {why}", "commit what bench stand-in wrote on the machine that made it")
         return f"record of {record.entry} on {record.task} at {rung_name(record.inputs.budget)}: {record.outcome}"
     if is_diagnosis(path):
         found = check_diagnosis(read_quantized(quantized_path(path.with_name(path.name.partition(".")[0]))), path)

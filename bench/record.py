@@ -49,10 +49,6 @@ class Machine(Spec):
     stands_for: Processor | None = None  # that it was shown to give the bits of (bench.standin)
 
     @property
-    def own(self) -> Processor:
-        return Processor(processor=self.processor, instructions=self.instructions, switches=self.switches)
-
-    @property
     def kind(self) -> str:
         other = vars(self.stands_for) if self.stands_for else {}
         said = self.model_copy(update={**other, "stands_for": None})

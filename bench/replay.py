@@ -16,7 +16,7 @@ from bench.evaluate.weights import keep
 from bench.facts import measured
 from bench.mode import read_mode
 from bench.model import weights_digest
-from bench.record import Log, Outcome, Record, read_log, read_record
+from bench.record import Log, Machine, Outcome, Record, read_log, read_record
 from bench.run import classify, ending, warm_up
 from bench.setting import Places, Setting, Watch, settle
 from bench.task import Rest, Task
@@ -36,6 +36,7 @@ class Replayed:
     differing: tuple[str, ...]  # parts of the record that a whole replay did not give again
     notes: tuple[str, ...]  # why bits may differ here
     weights: Path | None
+    machine: Machine  # that made it again
 
 
 def replay(
@@ -78,7 +79,7 @@ def replay(
             adopt(weights_folder, draft, record.run_id, task.common_losses)  # now known to be the run's own
         finally:
             discard(weights_folder, draft, task.common_losses)
-    return Replayed(verdict, progress.step, first, gap, differing, notes, exported)
+    return Replayed(verdict, progress.step, first, gap, differing, notes, exported, setting.machine)
 
 
 def request_of(record: Record, task: Task, entry: Entry) -> Request:

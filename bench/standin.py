@@ -24,6 +24,7 @@ from bench.task import Task
 
 SCHEMA = 1
 VARIABLE = "BENCH_STAND_IN"
+FOLDER = "standins"  # of the leaderboard
 
 
 class Shown(Spec):
@@ -53,9 +54,14 @@ class StandIn(Spec):
         return any((one.algorithm, one.mode) == (algorithm, mode) for one in self.shown)
 
 
+def processor_of(machine: Machine) -> Processor:
+    """Return what a machine itself computes with, whatever it counts as."""
+    return Processor(processor=machine.processor, instructions=machine.instructions, switches=machine.switches)
+
+
 def stand_in_path(leaderboard: Path, task: str, here: Processor, there: Processor) -> Path:
     pair = digest_of({"here": here.model_dump(mode="json"), "there": there.model_dump(mode="json")})
-    return leaderboard / "standins" / task / f"{pair[:16]}.json"
+    return leaderboard / FOLDER / task / f"{pair[:16]}.json"
 
 
 def read_stand_in(path: Path) -> StandIn:
@@ -78,9 +84,9 @@ def standing_in(machine: Machine, task: str, algorithm: str, mode: str) -> Machi
     proof = read_stand_in(Path(named))
     if proof.task != task:
         return machine
-    if proof.here != machine.own:
+    if proof.here != processor_of(machine):
         raise BenchError(
-            f"{VARIABLE}: {named} is of {_said(proof.here)}; this machine is {_said(machine.own)}",
+            f"{VARIABLE}: {named} is of {_said(proof.here)}; this machine is {_said(processor_of(machine))}",
             "set the switches that it names, or show what this one gives: bench stand-in",
         )
     if proof.lock != machine.lock:
@@ -120,7 +126,7 @@ def runs_to_show(
 
 def add_shown(leaderboard: Path, record: Record, algorithm: str, machine: Machine, who: str) -> Path:
     """Write down that the machine gave the record's run again, beside what it was shown before to give."""
-    path = stand_in_path(leaderboard, record.task, machine.own, record.machine.own)
+    path = stand_in_path(leaderboard, record.task, processor_of(machine), processor_of(record.machine))
     shown = {}
     if path.exists():
         before = read_stand_in(path)
@@ -132,8 +138,8 @@ def add_shown(leaderboard: Path, record: Record, algorithm: str, machine: Machin
         "schema": SCHEMA,
         "task": record.task,
         "task_digest": record.inputs.task_digest,
-        "here": machine.own.model_dump(),
-        "there": record.machine.own.model_dump(),
+        "here": processor_of(machine).model_dump(),
+        "there": processor_of(record.machine).model_dump(),
         "lock": machine.lock,
         "shown": [shown[run_id] for run_id in sorted(shown)],
         "who": who,
@@ -142,35 +148,52 @@ def add_shown(leaderboard: Path, record: Record, algorithm: str, machine: Machin
     return path
 
 
-def check_stand_in(proof: StandIn, records: Mapping[str, Record], where: str) -> None:
-    """Raise BenchError unless every run that was shown has its record, of the processor that is stood in for."""
+def read_stand_ins(leaderboard: Path, task: str) -> list[StandIn]:
+    """Return what is shown on a task, by file name."""
+    return [read_stand_in(path) for path in sorted((leaderboard / FOLDER / task).glob("*.json"))]
+
+
+def check_stand_in(path: Path) -> StandIn:
+    """Return what a published file shows; raise BenchError unless each run has its record, of the other processor."""
+    proof, records = read_stand_in(path), path.parents[2] / "records" / path.parent.name
     for one in proof.shown:
-        record = records.get(one.run_id)
-        fits = record is not None and (
-            record.machine.own, record.machine.stands_for, record.machine.lock, record.inputs.task_digest,
+        found = next(records.glob(f"*/{one.run_id}.json"), None)
+        record = read_record(found) if found else None
+        shown = proof.there, None, proof.lock, proof.task_digest, one.mode, one.steps, one.loss_chain
+        if record is None or shown != (
+            processor_of(record.machine), record.machine.stands_for, record.machine.lock, record.inputs.task_digest,
             record.inputs.mode, record.steps, record.chains.loss,
-        ) == (proof.there, None, proof.lock, proof.task_digest, one.mode, one.steps, one.loss_chain)  # fmt: skip
-        if not fits:
-            raise BenchError(f"{where}: the run {one.run_id[:12]} that it shows has no such record", "show it again")
+        ):  # fmt: skip
+            raise BenchError(f"{path}: the run {one.run_id[:12]} that it shows has no such record", "show it again")
+    return proof
 
 
-def check_stood_in(record: Record, proofs: Iterable[StandIn], where: str) -> None:
-    """Raise BenchError where a record counts as another processor's and nothing here shows that it may."""
+def why_not_stood_in(record: Record, proofs: Iterable[StandIn]) -> str | None:
+    """Return why a record may not count as another processor's, or None where it does not or is shown to."""
     machine, inputs = record.machine, record.inputs
     if machine.stands_for is None:
-        return
+        return None
+    wanted = processor_of(machine), machine.stands_for, machine.lock, inputs.task_digest
     for proof in proofs:
-        same = proof.here, proof.there, proof.lock, proof.task_digest
-        fits = same == (machine.own, machine.stands_for, machine.lock, inputs.task_digest)
+        fits = wanted == (proof.here, proof.there, proof.lock, proof.task_digest)
         if fits and any(one.mode == inputs.mode for one in proof.shown):
-            return
-    raise BenchError(
-        f"{where}: {machine.processor} counts as {machine.stands_for.processor} here, and no file of standins/"
-        f"{record.task} shows that it may in {inputs.mode}",
-        "commit what bench stand-in wrote on the machine that made it",
-    )
+            return None
+    return f"{machine.processor} is not shown to give the bits of {machine.stands_for.processor} in {inputs.mode}"
+
+
+def switches_for(machine: Machine, record: Record, proofs: Iterable[StandIn]) -> str | None:
+    """Return the switches under which this processor was shown to give the record's bits, unless they are set."""
+    for proof in proofs:
+        like = proof.here.processor == machine.processor and proof.there == processor_of(record.machine)
+        if like and proof.here != processor_of(machine) and proof.here.switches:
+            return switches_of(proof.here)
+    return None
 
 
 def _said(one: Processor) -> str:
-    switches = " ".join(f"{name}={value}" for name, value in one.switches.items())
-    return f"{one.processor}, {one.instructions}, switches {switches or 'none'}"
+    return f"{one.processor}, {one.instructions}, switches {switches_of(one) or 'none'}"
+
+
+def switches_of(one: Processor) -> str:
+    """Return the switches as they stand before a command."""
+    return " ".join(f"{name}={value}" for name, value in sorted(one.switches.items()))

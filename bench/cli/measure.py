@@ -155,7 +155,7 @@ def stand_in(
     from bench.record import read_record
     from bench.replay import request_of
     from bench.setting import Watch, settle
-    from bench.standin import VARIABLE, add_shown, read_stand_in, runs_to_show, stand_in_path
+    from bench.standin import VARIABLE, add_shown, processor_of, read_stand_in, runs_to_show, stand_in_path
 
     os.environ.pop(VARIABLE, None)  # what is to be shown is not taken for granted
     definition = read_task(task)
@@ -168,9 +168,10 @@ def stand_in(
     for path in wanted:
         record = read_record(path)
         setting = settle(request_of(record, definition, entries[record.entry]), Watch(), record.machine.compiled)
-        if setting.machine.own == record.machine.own:
+        here, there = processor_of(setting.machine), processor_of(record.machine)
+        if here == there:
             raise BenchError(f"this is {record.machine.processor} itself: there is nothing to show")
-        target = stand_in_path(leaderboard, record.task, setting.machine.own, record.machine.own)
+        target = stand_in_path(leaderboard, record.task, here, there)
         if target.exists() and any(one.run_id == record.run_id for one in read_stand_in(target).shown):
             continue
         result = make_again(path, tasks, baselines)

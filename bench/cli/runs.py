@@ -13,7 +13,7 @@ from bench.cli.app import AsJson, EntryPath, TaskPath, app, err, example, is_ran
 from bench.entry import Entry
 from bench.errors import BenchError
 from bench.launch import launch, torchrun_line
-from bench.places import RUNS, data_folder
+from bench.places import PUBLISHED, RUNS, data_folder
 from bench.task import parse_rung, read_task, rung_name
 
 if TYPE_CHECKING:
@@ -124,14 +124,16 @@ def replay(
 ) -> None:
     """Make a record's run again and say: identical, within band, or different and where first. Exit 1 if different."""
     from bench.record import read_record
+    from bench.standin import read_stand_ins, switches_for
 
-    machine = read_record(record).machine
+    found = read_record(record)
+    machine = found.machine
     if machine.ranks > 1 and not is_rank():
         on_cpu = not machine.instructions.startswith("compute")  # then its ranks may share cores
         raise typer.Exit(launch(machine.ranks, sys.argv[1:], "cpu" if on_cpu else None))
     result = make_again(record, tasks, baselines, steps, keep_weights, eager)
     if as_json:
-        print(json.dumps(asdict(result), default=str))
+        print(json.dumps({**asdict(result), "machine": result.machine.model_dump(mode="json")}, default=str))
     else:
         where = "" if result.first_difference is None else f", first at step {result.first_difference}"
         gap = "" if result.verdict == "identical" else f" (gap {result.largest_gap:.2g} nats{where})"
@@ -140,6 +142,9 @@ def replay(
             print(f"  not given again: {', '.join(result.differing)}")
         for note in result.notes:
             print(f"  {note}")
+        switches = switches_for(result.machine, found, read_stand_ins(PUBLISHED, found.task))
+        if switches and result.verdict != "identical":
+            print(f"  this processor was shown to give the record's bits under {switches}")
     raise typer.Exit(1 if result.verdict == "different" else 0)
 
 

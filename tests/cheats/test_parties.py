@@ -72,3 +72,14 @@ def test_an_author_s_own_rerun_is_refused_and_a_keeper_s_is_remarked_on(clone, f
     told = verify(forgery.folder, clone.root)
     assert [found.file for found in told.findings if found.key == "who"] == [name] * (who == "the author")
     assert [found.file for found in told.remarks if found.key == "who"] == [name] * (who == "a keeper")
+
+
+def test_a_record_that_counts_as_another_processor_s_unshown_is_refused(forgery):
+    """A machine that nobody showed to be the plan's says that it stands for it: run_id and kind stay as planned."""
+
+    def claim(facts):
+        own = {name: facts["machine"][name] for name in ("processor", "instructions", "switches")}
+        facts["machine"] |= {"processor": "a faster one", "stands_for": own}
+
+    name = forgery.forge(claim).name
+    assert any(name in said and "a faster one is not shown to give the bits of" in said for said in forgery.said())
