@@ -13,7 +13,7 @@ from bench.plan import read_plan
 from bench.record import read_log, read_record
 from bench.rerun import MAINTAINERS, read_maintainers
 from bench.spec import read_text, read_toml
-from bench.standin import FOLDER, check_stand_in, read_stand_ins, why_not_stood_in
+from bench.standin import FOLDER, check_stand_in, why_not_stood_in
 from bench.task import read_task, rung_name
 from bench.timings import read_timing
 from bench.versions import NAME, check_record, check_task, pins_of_record, pins_of_task, read_pins
@@ -63,7 +63,7 @@ def _lint_file(path: Path) -> str | None:
         pins = pins_of_record(path)
         if pins is not None:
             check_record(record.task, record.inputs.task_digest, read_pins(pins))
-            if why := why_not_stood_in(record, read_stand_ins(pins.parent, record.task)):
+            if why := why_not_stood_in(record, pins.parent):
                 raise BenchError(f"{path}: {why}", "commit what bench stand-in wrote on the machine that made it")
         return f"record of {record.entry} on {record.task} at {rung_name(record.inputs.budget)}: {record.outcome}"
     if is_diagnosis(path):

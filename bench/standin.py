@@ -1,15 +1,18 @@
 """Stand-ins: a processor that was shown to give another's bits goes on with plans that were written for the other.
 
 A kind of machine is what moves bits, and a processor's name is in it, since nobody can tell from outside which kernels
-two processors choose. But it can be shown: runs of the one are made again on the other, whole, and every loss, gradient
+two processors choose. But it can be shown: a run of the one is made again on the other, whole, and every loss, gradient
 norm, weight and score is the same to the bit. What was shown lies in leaderboard/standins/<task>/, one sealed file for
-each pair of processors; BENCH_STAND_IN names the file on the machine that stands in. It holds for the algorithms and
-modes of which runs were shown, with the same versions of the libraries; a record says which processor made it.
+each pair of processors; BENCH_STAND_IN names the file on the machine that stands in, and a record says which processor
+made it.
+
+It holds, with the same versions of the libraries, for an algorithm and a mode of which a run was shown. It holds too
+for an algorithm that the other never ran in a mode, once all that it did run there was shown: what the newcomer is
+compared with then has the same bits here. When the other runs it after all, a run of it has to be shown as well.
 """
 
 import json
 import os
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -18,7 +21,8 @@ from pydantic import Field
 from bench.digest import digest_of
 from bench.errors import BenchError
 from bench.index import IndexRow
-from bench.record import Digest, Machine, Processor, Record, read_record, seal, write_atomically
+from bench.plan import read_plan
+from bench.record import Digest, Machine, Processor, Record, find_records, read_record, seal, write_atomically
 from bench.spec import Spec, parse_json, read_text, validate
 from bench.task import Task
 
@@ -50,8 +54,10 @@ class StandIn(Spec):
     who: str
     digest: Digest  # of all of the above
 
-    def covers(self, algorithm: str, mode: str) -> bool:
-        return any((one.algorithm, one.mode) == (algorithm, mode) for one in self.shown)
+    @property
+    def covered(self) -> set[tuple[str, str]]:
+        """Algorithms and modes of which a run was shown."""
+        return {(one.algorithm, one.mode) for one in self.shown}
 
 
 def processor_of(machine: Machine) -> Processor:
@@ -95,38 +101,61 @@ def standing_in(machine: Machine, task: str, algorithm: str, mode: str) -> Machi
             f"{machine.lock[:12]})",
             "install those of constraints.txt, or show it again: bench stand-in",
         )
-    if not proof.covers(algorithm, mode):
-        covered = ", ".join(sorted({f"{one.algorithm} in {one.mode}" for one in proof.shown}))
-        raise BenchError(
-            f"{VARIABLE}: {named} shows no run of {algorithm} in {mode}",
-            f"it shows {covered}; more by bench stand-in, where {proof.there.processor} has a record",
-        )
+    if why := _why_not(proof, Path(named).parents[2], algorithm, mode):
+        raise BenchError(f"{VARIABLE}: {named}: {why}", f"bench stand-in {Path('tasks') / task}.toml --mode {mode}")
     return machine.model_copy(update={"stands_for": proof.there})
 
 
+def _why_not(proof: StandIn, leaderboard: Path, algorithm: str | None, mode: str) -> str | None:
+    """Return what is lacking for runs of an algorithm in a mode; None as an algorithm is one that nobody planned."""
+    if (algorithm, mode) in proof.covered:
+        return None
+    theirs = {name for name, in_mode in _run_by(proof.there, leaderboard, proof.task) if in_mode == mode}
+    wanted = {algorithm} if algorithm in theirs else theirs - {name for name, there in proof.covered if there == mode}
+    lacking = ", ".join(sorted(name for name in wanted if name))
+    return f"{proof.here.processor} is not shown to give the bits of {lacking} in {mode}" if lacking else None
+
+
+def _run_by(processor: Processor, leaderboard: Path, task: str) -> set[tuple[str, str]]:
+    """Return the algorithms, with modes, of which a processor made planned records, as itself."""
+    found = set()
+    for path in (leaderboard / "plans" / task).glob("*.json"):
+        plan = read_plan(path)
+        for record in map(read_record, find_records([leaderboard / "records" / task / plan.digest[:16]])):
+            if record.machine.stands_for is None and processor_of(record.machine) == processor:
+                found.add((plan.algorithm, record.inputs.mode))
+    return found
+
+
 def runs_to_show(
-    rows: Iterable[IndexRow], task: Task, algorithms: Mapping[str, str], modes: Collection[str]
-) -> list[Path]:
-    """Return the record to be made again for each algorithm and mode: at 1x, the first by run_id, so no one chooses.
+    rows: Iterable[IndexRow], task: Task, algorithms: Mapping[str, str], modes: Collection[str], own: Processor,
+    leaderboard: Path,
+) -> list[tuple[Path, Path]]:  # fmt: skip
+    """Return (record, file) where this processor has something to show: a run of each algorithm and mode of another.
 
-    They are of the kind of machine that has most records of the reference, placebos and stand-ins' records apart.
+    It is the first by run_id of those at 1x, so no one chooses. Records of stand-ins count where they stand for this
+    processor, which then shows the same from its side.
     """
-    mine = [row for row in rows if row.task_digest == task.digest and row.plan and row.finished]
-    kinds = Counter(row.machine_kind for row in mine if row.entry == task.reference).most_common(1)
-    first: dict[tuple[str, str], Path] = {}
-    for row in sorted(mine, key=lambda row: row.run_id):
-        key = algorithms.get(row.entry, ""), row.mode
-        of_kind = kinds and row.machine_kind == kinds[0][0] and row.budget == 1.0 and row.track == "tuned"
-        if not of_kind or not key[0] or key in first or (modes and row.mode not in modes):
+    found: dict[tuple[str, str, str], tuple[Path, Path]] = {}
+    for row in sorted(rows, key=lambda row: row.run_id):
+        fits = row.task_digest == task.digest and row.budget == 1.0 and row.track == "tuned" and row.plan
+        if not fits or not row.finished or row.entry not in algorithms or (modes and row.mode not in modes):
             continue
-        if read_record(Path(row.path)).machine.stands_for is None:
-            first[key] = Path(row.path)
-    return [first[key] for key in sorted(first)]
+        machine = read_record(Path(row.path)).machine
+        maker = processor_of(machine)
+        if own == maker or machine.stands_for not in (None, own):
+            continue
+        here, there = (own, maker) if machine.stands_for is None else (maker, own)
+        path, key = stand_in_path(leaderboard, row.task, here, there), (algorithms[row.entry], row.mode)
+        if not path.exists() or key not in read_stand_in(path).covered:
+            found.setdefault((path.name, *key), (Path(row.path), path))
+    return [found[key] for key in sorted(found)]
 
 
-def add_shown(leaderboard: Path, record: Record, algorithm: str, machine: Machine, who: str) -> Path:
-    """Write down that the machine gave the record's run again, beside what it was shown before to give."""
-    path = stand_in_path(leaderboard, record.task, processor_of(machine), processor_of(record.machine))
+def add_shown(path: Path, record: Record, algorithm: str, machine: Machine, who: str) -> None:
+    """Write down that the machine gave the record's run again, beside what was shown of the two before."""
+    pair = processor_of(machine), processor_of(record.machine)
+    here, there = reversed(pair) if record.machine.stands_for else pair
     shown = {}
     if path.exists():
         before = read_stand_in(path)
@@ -138,14 +167,13 @@ def add_shown(leaderboard: Path, record: Record, algorithm: str, machine: Machin
         "schema": SCHEMA,
         "task": record.task,
         "task_digest": record.inputs.task_digest,
-        "here": processor_of(machine).model_dump(),
-        "there": processor_of(record.machine).model_dump(),
+        "here": here.model_dump(),
+        "there": there.model_dump(),
         "lock": machine.lock,
         "shown": [shown[run_id] for run_id in sorted(shown)],
         "who": who,
     }
     write_atomically(path, (json.dumps(seal(facts), indent=1) + "\n").encode())
-    return path
 
 
 def read_stand_ins(leaderboard: Path, task: str) -> list[StandIn]:
@@ -154,31 +182,30 @@ def read_stand_ins(leaderboard: Path, task: str) -> list[StandIn]:
 
 
 def check_stand_in(path: Path) -> StandIn:
-    """Return what a published file shows; raise BenchError unless each run has its record, of the other processor."""
+    """Return what a published file shows; raise BenchError unless each run has its record, made by one of the two."""
     proof, records = read_stand_in(path), path.parents[2] / "records" / path.parent.name
     for one in proof.shown:
-        found = next(records.glob(f"*/{one.run_id}.json"), None)
-        record = read_record(found) if found else None
-        shown = proof.there, None, proof.lock, proof.task_digest, one.mode, one.steps, one.loss_chain
-        if record is None or shown != (
-            processor_of(record.machine), record.machine.stands_for, record.machine.lock, record.inputs.task_digest,
-            record.inputs.mode, record.steps, record.chains.loss,
+        record = next(map(read_record, records.glob(f"*/{one.run_id}.json")), None)
+        if record is None or (one.mode, one.steps, one.loss_chain, proof.lock, proof.task_digest) != (
+            record.inputs.mode, record.steps, record.chains.loss, record.machine.lock, record.inputs.task_digest,
+        ) or (processor_of(record.machine), record.machine.stands_for) not in (
+            (proof.there, None), (proof.here, proof.there),
         ):  # fmt: skip
             raise BenchError(f"{path}: the run {one.run_id[:12]} that it shows has no such record", "show it again")
     return proof
 
 
-def why_not_stood_in(record: Record, proofs: Iterable[StandIn]) -> str | None:
+def why_not_stood_in(record: Record, leaderboard: Path) -> str | None:
     """Return why a record may not count as another processor's, or None where it does not or is shown to."""
     machine, inputs = record.machine, record.inputs
     if machine.stands_for is None:
         return None
+    plan = next((leaderboard / "plans" / record.task).glob(f"*-{(record.plan or 'none')[:16]}.json"), None)
     wanted = processor_of(machine), machine.stands_for, machine.lock, inputs.task_digest
-    for proof in proofs:
-        fits = wanted == (proof.here, proof.there, proof.lock, proof.task_digest)
-        if fits and any(one.mode == inputs.mode for one in proof.shown):
-            return None
-    return f"{machine.processor} is not shown to give the bits of {machine.stands_for.processor} in {inputs.mode}"
+    for proof in read_stand_ins(leaderboard, record.task):
+        if wanted == (proof.here, proof.there, proof.lock, proof.task_digest):
+            return _why_not(proof, leaderboard, read_plan(plan).algorithm if plan else None, inputs.mode)
+    return f"{machine.processor} is not shown to give the bits of {machine.stands_for.processor}"
 
 
 def switches_for(machine: Machine, record: Record, proofs: Iterable[StandIn]) -> str | None:

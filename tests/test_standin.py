@@ -13,6 +13,7 @@ from bench.digest import digest_of
 from bench.entry import Entry
 from bench.errors import BenchError
 from bench.lint import lint_paths
+from bench.plan import make_plan, write_plan
 from bench.record import log_path, read_record, seal
 from bench.replay import replay
 from bench.run import run
@@ -29,18 +30,28 @@ from bench.standin import (
 from bench.task import read_task
 
 OTHER = "Processor of another party"
-PLAN = "1" * 64
+SIGNUM = ROOT / "baselines" / "signum" / "signum.toml"
+
+
+def planned(folder, task, entry=ADAMW):
+    """Write a plan for another processor, and return a request of it."""
+    found = Entry(entry)
+    yardstick = None if entry == ADAMW else planned(folder, task)[1]
+    plan = make_plan("small", read_task(task), found, "9" * 64, yardstick)
+    write_plan(folder / "leaderboard" / "plans", plan)
+    request = Request("small", read_task(task), found, found.values({}), "bf16", 1.0, "tuned", 0, plan.digest)
+    return request, plan
 
 
 def of_another(path, folder, **machine):
     """Move a record to a leaderboard as one that another processor made, sealed and named as it would be."""
     table = json.loads(path.read_text())
-    table["machine"] |= {"processor": OTHER, "switches": {}, **machine}
+    table["machine"] |= {"processor": OTHER, "switches": {}, "stands_for": None, **machine}
     record = read_record(path)
     there = type(record.machine).model_validate({**table["machine"]})
     table["inputs"]["machine_kind"] = there.kind
     table["run_id"] = digest_of(table["inputs"])
-    home = folder / "leaderboard" / "records" / record.task / PLAN[:16]
+    home = folder / "leaderboard" / "records" / record.task / record.plan[:16]
     home.mkdir(parents=True, exist_ok=True)
     moved = home / f"{table['run_id']}.json"
     log_path(moved).write_bytes(log_path(path).read_bytes())
@@ -53,17 +64,15 @@ def theirs(tmp_path, monkeypatch):
     """A leaderboard with another processor's record of AdamW; the task's folder is the current one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(VARIABLE, raising=False)
-    task, entry = write_task(tmp_path), Entry(ADAMW)
-    request = Request("small", read_task(task), entry, entry.values({}), "bf16", 1.0, "tuned", 0, PLAN)
-    return task, of_another(run(request, places_in(tmp_path), Watch()), tmp_path)
+    task = write_task(tmp_path)
+    return task, of_another(run(planned(tmp_path, task)[0], places_in(tmp_path), Watch()), tmp_path)
 
 
 def shown(theirs, tmp_path, monkeypatch):
     """Show that this processor gives the record's run, and have it stand in from here on."""
     task, path = theirs
-    record = read_record(path)
-    machine = settle(request_of(task), Watch()).machine
-    proof = add_shown(tmp_path / "leaderboard", record, "adamw", machine, "somebody")
+    record, proof = read_record(path), tmp_path / "leaderboard" / "standins" / "small" / "pair.json"
+    add_shown(proof, record, "adamw", settle(request_of(task), Watch()).machine, "somebody")
     monkeypatch.setenv(VARIABLE, str(proof))
     return proof, record
 
@@ -93,15 +102,24 @@ def test_a_kind_is_the_digest_it_was_before_machines_could_stand_in(theirs):
     assert machine.kind == digest_of(before)
 
 
-@pytest.mark.parametrize(
-    ("entry", "mode", "said"),
-    [(MUON, "bf16", "shows no run of muon in bf16"), (ADAMW, "qat-int8", "shows no run of adamw in qat-int8")],
-)
-def test_it_holds_for_the_algorithms_and_modes_that_were_shown(theirs, tmp_path, monkeypatch, entry, mode, said):
-    shown(theirs, tmp_path, monkeypatch)
-    with pytest.raises(BenchError, match=said) as refused:
-        settle(request_of(theirs[0], entry, mode), Watch())
-    assert "adamw in bf16" in (refused.value.hint or "")
+def test_what_the_other_ran_and_was_not_shown_is_refused_and_what_it_never_ran_waits_for_the_rest(
+    theirs, tmp_path, monkeypatch
+):
+    task, _ = theirs
+    proof, _ = shown(theirs, tmp_path, monkeypatch)
+    assert settle(request_of(task, MUON), Watch()).machine.stands_for  # of which the other has nothing
+    record = read_record(of_another(run(planned(tmp_path, task, MUON)[0], places_in(tmp_path), Watch()), tmp_path))
+    with pytest.raises(BenchError, match="not shown to give the bits of muon in bf16") as refused:
+        settle(request_of(task, MUON), Watch())
+    assert refused.value.hint == "bench stand-in tasks/small.toml --mode bf16"
+    with pytest.raises(BenchError, match="the bits of muon in bf16"):
+        settle(request_of(task, SIGNUM), Watch())  # what it would be compared with
+    settle(request_of(task), Watch())
+    monkeypatch.delenv(VARIABLE)
+    machine = settle(request_of(task), Watch()).machine
+    monkeypatch.setenv(VARIABLE, str(proof))
+    add_shown(proof, record, "muon", machine, "somebody")
+    assert settle(request_of(task, SIGNUM), Watch()).machine.stands_for == processor_of(record.machine)
 
 
 def test_another_task_is_run_as_what_the_machine_is(theirs, tmp_path, monkeypatch):
@@ -135,25 +153,21 @@ def test_what_is_shown_later_stands_beside_what_was_shown_before(theirs, tmp_pat
     proof, record = shown(theirs, tmp_path, monkeypatch)
     other = record.model_copy(update={"run_id": "2" * 64})
     machine = settle(request_of(theirs[0]), Watch()).machine
-    assert add_shown(tmp_path / "leaderboard", other, "muon", machine, "somebody") == proof
-    assert {one.algorithm for one in read_stand_in(proof).shown} == {"adamw", "muon"}
-    newer = machine.model_copy(update={"lock": "0" * 64})  # other libraries: nothing of it is known any more
-    add_shown(tmp_path / "leaderboard", other, "muon", newer, "somebody")
-    assert {one.algorithm for one in read_stand_in(proof).shown} == {"muon"}
+    add_shown(proof, other, "muon", machine, "somebody")
+    assert read_stand_in(proof).covered == {("adamw", "bf16"), ("muon", "bf16")}
+    add_shown(proof, other, "muon", machine.model_copy(update={"lock": "0" * 64}), "somebody")
+    assert read_stand_in(proof).covered == {("muon", "bf16")}  # of other libraries nothing is known any more
 
 
 def test_lint_asks_for_what_shows_that_a_record_may_count_as_another(theirs, tmp_path, monkeypatch):
     task, path = theirs
     proof, _ = shown(theirs, tmp_path, monkeypatch)
-    places = replace(places_in(tmp_path), records=tmp_path / "leaderboard" / "records")
-    found = read_record(run(replace(request_of(task), seed=5), places, Watch()))
     leaderboard = tmp_path / "leaderboard"
+    places = replace(places_in(tmp_path), records=leaderboard / "records")
+    found = read_record(run(replace(request_of(task), seed=5), places, Watch()))
     (leaderboard / "versions.json").write_text(json.dumps({"small": {"1": read_task(task).digest}}))
     assert any("1 runs shown" in line for line in lint_paths([leaderboard]))
-    assert why_not_stood_in(found, read_stand_ins(leaderboard, "small")) is None
-    assert "in qat-int8" in str(why_not_stood_in(
-        found.model_copy(update={"inputs": found.inputs.model_copy(update={"mode": "qat-int8"})}),
-        read_stand_ins(leaderboard, "small")))  # fmt: skip
+    assert why_not_stood_in(found, leaderboard) is None
     text = proof.read_text()
     proof.unlink()
     with pytest.raises(BenchError, match=f"is not shown to give the bits of {OTHER}"):
@@ -185,7 +199,26 @@ def test_the_command_makes_a_run_again_writes_it_down_once_and_names_the_file(th
     assert code == 0 and "adamw in bf16: identical over 64 steps" in out.splitlines()[0]
     (one,) = read_stand_in(tmp_path / out.split()[-1]).shown
     assert (one.run_id, one.algorithm, one.steps) == (theirs[1].stem, "adamw", 64)
-    assert command(theirs[0])[:2] == (0, "")  # it is shown: nothing is left to do
+    code, out, _ = command(theirs[0])
+    assert code == 0 and out.startswith("nothing to show")
+
+
+def test_the_other_shows_the_same_from_its_side(theirs, tmp_path, monkeypatch, command):
+    """What a stand-in began is made again by the processor that it stood for: one file has both sides."""
+    task, path = theirs
+    proof, _ = shown(theirs, tmp_path, monkeypatch)
+    mine = run(planned(tmp_path, task, MUON)[0], places_in(tmp_path), Watch())
+    here, there = read_stand_in(proof).here, read_stand_in(proof).there
+    monkeypatch.delenv(VARIABLE)
+    table = json.loads(mine.read_text())
+    of_another(mine, tmp_path, stands_for=here.model_dump())  # this processor is now the one that is stood for
+    path.unlink()
+    proof.unlink()
+    assert table["machine"]["stands_for"] == there.model_dump()
+    code, out, _ = command(task)
+    assert code == 0 and "muon in bf16: identical" in out
+    both = read_stand_in(tmp_path / out.split()[-1])
+    assert (both.here.processor, both.there, both.covered) == (OTHER, here, {("muon", "bf16")})
 
 
 def test_the_command_writes_nothing_down_where_bits_differ(theirs, tmp_path, command):
@@ -197,26 +230,13 @@ def test_the_command_writes_nothing_down_where_bits_differ(theirs, tmp_path, com
     assert not (tmp_path / "leaderboard" / "standins").exists()
 
 
-def test_the_command_refuses_the_very_processor_and_a_board_without_runs(theirs, tmp_path, command):
-    task, path = theirs
-    here = settle(request_of(task), Watch()).machine
-    path.unlink()
-    assert "no run of small at 1x to be made again" in command(task)[2]
-    found = Entry(ADAMW)
-    request = Request("small", read_task(task), found, found.values({}), "bf16", 1.0, "tuned", 0, PLAN)
-    of_another(run(request, places_in(tmp_path), Watch()), tmp_path, processor=here.processor, switches=here.switches)
-    code, _, err = command(task)
-    assert code == 2 and "itself: there is nothing to show" in err
-
-
 def test_a_replay_that_is_not_identical_says_which_switches_were_shown_to_be(theirs, tmp_path, monkeypatch):
     task, path = theirs
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     machine = settle(request_of(task), Watch()).machine
-    add_shown(tmp_path / "leaderboard", read_record(path), "adamw", machine, "somebody")
+    add_shown(tmp_path / "leaderboard" / "standins" / "small" / "a.json", read_record(path), "adamw", machine, "me")
     proofs = read_stand_ins(tmp_path / "leaderboard", "small")
     assert switches_for(machine, read_record(path), proofs) is None  # they are set
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
-    assert (
-        switches_for(settle(request_of(task), Watch()).machine, read_record(path), proofs) == "ONEDNN_MAX_CPU_ISA=AVX2"
-    )
+    own = settle(request_of(task), Watch()).machine
+    assert switches_for(own, read_record(path), proofs) == "ONEDNN_MAX_CPU_ISA=AVX2"

@@ -150,30 +150,29 @@ def stand_in(
 
     Then BENCH_STAND_IN, naming the file that is written, lets plans of that machine go on here.
     """
+    from bench.assemble import Request
     from bench.cli.runs import make_again
     from bench.index import load_index
     from bench.record import read_record
-    from bench.replay import request_of
     from bench.setting import Watch, settle
-    from bench.standin import VARIABLE, add_shown, processor_of, read_stand_in, runs_to_show, stand_in_path
+    from bench.standin import VARIABLE, add_shown, processor_of, runs_to_show
 
     os.environ.pop(VARIABLE, None)  # what is to be shown is not taken for granted
     definition = read_task(task)
     entries = {entry.name: entry for entry in find_entries(baselines)}
     algorithms = {name: entry.path.parent.name for name, entry in entries.items()}
+    reference = entries.get(definition.reference)
+    if reference is None:
+        raise BenchError(f"{baselines}: no {definition.reference} here", "--baselines names the reference's folder")
+    request = Request(task.stem, definition, reference, reference.values({}), "bf16", 1.0, "declared", 0)
+    setting = settle(request, Watch())
     rows = load_index([leaderboard / "records"], RUNS / "index")
-    wanted = runs_to_show(rows, definition, algorithms, mode or [])
+    own = processor_of(setting.machine)
+    wanted = runs_to_show(rows, definition, algorithms, mode or [], own, leaderboard)
     if not wanted:
-        raise BenchError(f"{leaderboard}: no run of {task.stem} at 1x to be made again", "see what it has: bench score")
-    for path in wanted:
+        print(f"nothing to show: no other processor's run of {task.stem} at 1x that this one did not give again")
+    for path, target in wanted:
         record = read_record(path)
-        setting = settle(request_of(record, definition, entries[record.entry]), Watch(), record.machine.compiled)
-        here, there = processor_of(setting.machine), processor_of(record.machine)
-        if here == there:
-            raise BenchError(f"this is {record.machine.processor} itself: there is nothing to show")
-        target = stand_in_path(leaderboard, record.task, here, there)
-        if target.exists() and any(one.run_id == record.run_id for one in read_stand_in(target).shown):
-            continue
         result = make_again(path, tasks, baselines)
         print(f"{record.entry} in {record.inputs.mode}: {result.verdict} over {result.steps} steps", flush=True)
         if result.verdict != "identical":
@@ -181,4 +180,5 @@ def stand_in(
                 f"{path}: not the same bits here: {'; '.join(result.notes) or 'nothing tells the machines apart'}",
                 "oneDNN's kernels are chosen by ONEDNN_MAX_CPU_ISA: try the widest that both processors have",
             )
-        print(add_shown(leaderboard, record, algorithms[record.entry], setting.machine, setting.who))
+        add_shown(target, record, algorithms[record.entry], result.machine, setting.who)
+        print(target)

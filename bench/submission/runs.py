@@ -11,7 +11,7 @@ from bench.mode import FLOAT, read_mode
 from bench.plan import Plan
 from bench.record import Log, Record, find_records, read_log, read_record
 from bench.score.evidence import departures
-from bench.standin import read_stand_ins, why_not_stood_in
+from bench.standin import why_not_stood_in
 from bench.submission.desk import Desk, short
 from bench.submission.files import parts_of_name
 from bench.submission.harness import own_harness
@@ -61,7 +61,7 @@ class Runs:
                 self.desk.add(
                     name, f"inputs.{key}", f"{short(getattr(inputs, key))}, planned {short(getattr(plan, key))}"
                 )
-        if why := why_not_stood_in(record, read_stand_ins(self.desk.base / "leaderboard", record.task)):
+        if why := why_not_stood_in(record, self.desk.base / "leaderboard"):
             self.desk.add(name, "machine.stands_for", why)
         if inputs.task_digest != self.task.digest:
             return
