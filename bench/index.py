@@ -46,6 +46,7 @@ class IndexRow(NamedTuple):
     made: str
     plan: str | None
     epochs: float  # passes over the training text
+    stand_in: str | None = None  # the processor, where it counts as another that it was shown to give the bits of
 
     @property
     def finished(self) -> bool:
@@ -88,6 +89,7 @@ def index_row(record: Record, path: str) -> IndexRow:
         made=record.made,
         plan=record.plan,
         epochs=record.facts.epochs,
+        stand_in=record.machine.processor if record.machine.stands_for else None,
     )
 
 

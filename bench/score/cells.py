@@ -58,7 +58,7 @@ def select(
         _check_numbers(row)
         cells[row.entry, row.budget].append(row)
     _check_configurations(cells)
-    notes += left_out + by_hand + repeated + _several_harnesses(rows)
+    notes += left_out + by_hand + repeated + _several_harnesses(rows) + _stood_in(rows)
     return Selection(task, reference_track, dict(cells), kinds, tuple(notes))
 
 
@@ -144,6 +144,16 @@ def _several_harnesses(rows: list[IndexRow]) -> list[str]:
         return []
     said = ", ".join(f"{harness[:12]} ({_many(count)})" for harness, count in counts.most_common())
     return [f"made by {len(counts)} versions of the harness: {said}"]
+
+
+def _stood_in(rows: list[IndexRow]) -> list[str]:
+    """Say whose records another processor made, which was shown to give the same bits (bench stand-in)."""
+    notes = []
+    for processor in sorted({row.stand_in for row in rows if row.stand_in}):
+        mine = [row for row in rows if row.stand_in == processor]
+        entries = ", ".join(sorted({row.entry for row in mine}))
+        notes.append(f"{_many(len(mine))} made on {processor}, shown to give this kind's bits: {entries}")
+    return notes
 
 
 def _one_record_per_run(rows: list[IndexRow]) -> list[IndexRow]:

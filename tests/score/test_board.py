@@ -104,6 +104,13 @@ def test_machine_kinds_are_not_averaged_and_what_is_left_out_is_named(task, ladd
     assert any("3 records made on machine kind" in note and "(lion, muon)" in note for note in board.notes)
 
 
+def test_records_that_a_stand_in_made_are_on_the_board_and_said_to_be(task, ladder, make_runs):
+    runs = make_runs("muon", {1.0: [3.4, 3.5]})
+    board = board_of([*ladder, runs[0], runs[1]._replace(stand_in="a faster one")], task)
+    assert board.rows[0].rungs[0].losses == (3.4, 3.5)
+    assert "1 record made on a faster one, shown to give this kind's bits: muon" in board.notes
+
+
 def test_one_run_under_two_plans_counts_once(task, ladder, make_row):
     one = make_row("muon", 1.0, 0, 3.4)
     board = board_of([*ladder, one, one._replace(path="records/again.json")], task)
