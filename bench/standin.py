@@ -208,19 +208,22 @@ def why_not_stood_in(record: Record, leaderboard: Path) -> str | None:
     return f"{machine.processor} is not shown to give the bits of {machine.stands_for.processor}"
 
 
-def switches_for(machine: Machine, record: Record, proofs: Iterable[StandIn]) -> str | None:
-    """Return the switches under which this processor was shown to give the record's bits, unless they are set."""
+def switches_to_repeat(record: Record, processor: str, proofs: Iterable[StandIn]) -> dict[str, str]:
+    """Return the switches under which a processor gives the record's bits, as far as it is known to."""
+    maker = processor_of(record.machine)
+    if maker.processor == processor:
+        return maker.switches
     for proof in proofs:
-        like = proof.here.processor == machine.processor and proof.there == processor_of(record.machine)
-        if like and proof.here != processor_of(machine) and proof.here.switches:
-            return switches_of(proof.here)
-    return None
+        for mine, other in ((proof.here, proof.there), (proof.there, proof.here)):
+            if (mine.processor, other, proof.lock) == (processor, maker, record.machine.lock):
+                return mine.switches
+    return {}
 
 
 def _said(one: Processor) -> str:
-    return f"{one.processor}, {one.instructions}, switches {switches_of(one) or 'none'}"
+    return f"{one.processor}, {one.instructions}, switches {as_typed(one.switches) or 'none'}"
 
 
-def switches_of(one: Processor) -> str:
-    """Return the switches as they stand before a command."""
-    return " ".join(f"{name}={value}" for name, value in sorted(one.switches.items()))
+def as_typed(switches: Mapping[str, str]) -> str:
+    """Return switches as they stand before a command."""
+    return " ".join(f"{name}={value}" for name, value in sorted(switches.items()))

@@ -1,6 +1,7 @@
 """Stand-ins: a processor shown to give another's bits counts as it, for what was shown, and for nothing else."""
 
 import json
+import os
 import sys
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ from small import ADAMW, MUON, ROOT, make, places_in, write_task
 
 from bench.assemble import Request
 from bench.cli.main import main
+from bench.cli.runs import set_switches
 from bench.digest import digest_of
 from bench.entry import Entry
 from bench.errors import BenchError
@@ -23,8 +25,7 @@ from bench.standin import (
     add_shown,
     processor_of,
     read_stand_in,
-    read_stand_ins,
-    switches_for,
+    switches_to_repeat,
     why_not_stood_in,
 )
 from bench.task import read_task
@@ -230,13 +231,38 @@ def test_the_command_writes_nothing_down_where_bits_differ(theirs, tmp_path, com
     assert not (tmp_path / "leaderboard" / "standins").exists()
 
 
-def test_a_replay_that_is_not_identical_says_which_switches_were_shown_to_be(theirs, tmp_path, monkeypatch):
+@pytest.fixture
+def replayed(tmp_path, monkeypatch, capsys):
+    """Call bench replay, and return what it says on both streams with the switches that it leaves set."""
+
+    def call(path):
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "")  # so that it is taken away at the end
+        monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+        monkeypatch.setattr(sys, "argv", ["bench", "replay", str(path), "--tasks", str(tmp_path), "--baselines",
+                                          str(ROOT / "baselines"), "--steps", "1"])  # fmt: skip
+        with pytest.raises(SystemExit):
+            main()
+        return *capsys.readouterr(), os.environ.get("ONEDNN_MAX_CPU_ISA")
+
+    return call
+
+
+def test_a_replay_sets_the_switches_that_were_shown_to_give_the_record_s_bits(theirs, tmp_path, monkeypatch, replayed):
     task, path = theirs
+    assert "with ONEDNN" not in replayed(path)[1]  # nothing is known of the two
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     machine = settle(request_of(task), Watch()).machine
     add_shown(tmp_path / "leaderboard" / "standins" / "small" / "a.json", read_record(path), "adamw", machine, "me")
-    proofs = read_stand_ins(tmp_path / "leaderboard", "small")
-    assert switches_for(machine, read_record(path), proofs) is None  # they are set
-    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
-    own = settle(request_of(task), Watch()).machine
-    assert switches_for(own, read_record(path), proofs) == "ONEDNN_MAX_CPU_ISA=AVX2"
+    out, err, switch = replayed(path)
+    assert "identical over 1 steps" in out and "with ONEDNN_MAX_CPU_ISA=AVX2, under which" in err and switch == "AVX2"
+
+
+def test_a_replay_sets_the_switches_of_its_own_processor_and_leaves_those_that_are_set(theirs, monkeypatch):
+    record, own = read_record(theirs[1]), {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    mine = record.model_copy(update={"machine": record.machine.model_copy(update={"switches": own})})
+    assert switches_to_repeat(mine, OTHER, []) == own
+    assert switches_to_repeat(mine, "a third one", []) == {}
+    monkeypatch.setattr("bench.standin.switches_to_repeat", lambda *given: own)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+    set_switches(record)
+    assert os.environ["ONEDNN_MAX_CPU_ISA"] == "AVX512_CORE"

@@ -1,6 +1,7 @@
 """Verbs that train: run, replay."""
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from enum import StrEnum
@@ -17,6 +18,7 @@ from bench.places import PUBLISHED, RUNS, data_folder
 from bench.task import parse_rung, read_task, rung_name
 
 if TYPE_CHECKING:
+    from bench.record import Record
     from bench.replay import Replayed
 
 
@@ -124,10 +126,8 @@ def replay(
 ) -> None:
     """Make a record's run again and say: identical, within band, or different and where first. Exit 1 if different."""
     from bench.record import read_record
-    from bench.standin import read_stand_ins, switches_for
 
-    found = read_record(record)
-    machine = found.machine
+    machine = read_record(record).machine
     if machine.ranks > 1 and not is_rank():
         on_cpu = not machine.instructions.startswith("compute")  # then its ranks may share cores
         raise typer.Exit(launch(machine.ranks, sys.argv[1:], "cpu" if on_cpu else None))
@@ -142,9 +142,6 @@ def replay(
             print(f"  not given again: {', '.join(result.differing)}")
         for note in result.notes:
             print(f"  {note}")
-        switches = switches_for(result.machine, found, read_stand_ins(PUBLISHED, found.task))
-        if switches and result.verdict != "identical":
-            print(f"  this processor was shown to give the record's bits under {switches}")
     raise typer.Exit(1 if result.verdict == "different" else 0)
 
 
@@ -155,8 +152,13 @@ def make_again(
     steps: int | None = None,
     keep_weights: Path | None = None,
     eager: bool = False,
+    as_it_is: bool = False,
 ) -> "Replayed":
-    """Replay a record in this process; one made on several ranks needs the verb, which starts them."""
+    """Replay a record in this process; one made on several ranks needs the verb, which starts them.
+
+    Where it is known under which switches this processor gives the record's bits, they are set, unless some are set
+    already or the machine is to be left as it is.
+    """
     from bench.record import read_record
 
     found = read_record(record)
@@ -169,6 +171,8 @@ def make_again(
     if not paths:
         raise BenchError(f"{record}: no entry {inputs.entry} in {baselines}", "name its folder with --baselines")
 
+    if not as_it_is:
+        set_switches(found)
     from bench.display import watch_run
     from bench.replay import replay as replayed
     from bench.setting import Places
@@ -176,3 +180,22 @@ def make_again(
     with watch_run(f"replay {inputs.task} {inputs.entry}", err) as watch:
         places = Places(data_folder(), RUNS / "work", RUNS / "records")
         return replayed(record, definition, Entry(paths[0]), places, watch, steps, keep_weights, eager)
+
+
+def set_switches(record: "Record") -> None:
+    """Choose the kernels of the record's machine, before the first of them is called."""
+    import torch
+
+    from bench.machine import kernel_switches, machine_facts
+    from bench.standin import as_typed, read_stand_ins, switches_to_repeat
+
+    here = machine_facts(torch.device("cuda" if torch.cuda.is_available() else "cpu"), 1, False).processor
+    switches = {} if kernel_switches() else switches_to_repeat(record, here, read_stand_ins(PUBLISHED, record.task))
+    if switches:
+        os.environ.update(switches)
+        err.print(
+            f"with {as_typed(switches)}, under which this processor gives the record's bits",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
