@@ -15,6 +15,7 @@ from bench.digest import digest_of
 from bench.entry import Entry
 from bench.errors import BenchError
 from bench.lint import lint_paths
+from bench.machine import kernel_switches
 from bench.plan import make_plan, write_plan
 from bench.record import log_path, read_record, seal
 from bench.replay import replay
@@ -64,7 +65,8 @@ def of_another(path, folder, **machine):
 def theirs(tmp_path, monkeypatch):
     """A leaderboard with another processor's record of AdamW; the task's folder is the current one."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(VARIABLE, raising=False)
+    for name in (VARIABLE, *kernel_switches()):  # libraries of other tests set some
+        monkeypatch.delenv(name, raising=False)
     task = write_task(tmp_path)
     return task, of_another(run(planned(tmp_path, task)[0], places_in(tmp_path), Watch()), tmp_path)
 

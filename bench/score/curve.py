@@ -131,30 +131,38 @@ def fit_ladder(tokens: Sequence[float], means: Sequence[float], unit: float) -> 
     """Return the three-parameter fit; none for fewer than three rungs or a ladder that is no falling power.
 
     For a given B the best a and b are a straight-line fit, so one number is searched: on a grid, then between
-    its neighbours. No start can send it astray.
+    its neighbours, where the sum of squares has no slope. No start can send it astray. Its numbers are cut to
+    ten digits, so that every processor gives the same ones, whatever its last bits.
     """
     if len(tokens) < 3:
         return None
-    from scipy.optimize import minimize_scalar  # late, as above
+    from scipy.optimize import brentq  # late, as above
 
-    u, losses = np.asarray(tokens, dtype=np.float64) / unit, np.asarray(means, dtype=np.float64)
+    u, mean = [count / unit for count in tokens], math.fsum(means) / len(means)
 
-    def line(B: float) -> tuple[float, float, float]:
-        """Return a, b and the sum of squares; infinite where B leaves a double's range."""
-        with np.errstate(all="ignore"):
-            z = u**-B
-            centred = z - z.mean()
-            a = float(centred @ (losses - losses.mean()) / (centred @ centred))
-            b = float(losses.mean() - a * z.mean())
-            squares = float(((a * z + b - losses) ** 2).sum())
-        return a, b, squares if math.isfinite(squares) else math.inf
+    def line(B: float) -> tuple[float, float, float, float]:
+        """Return a, b, the sum of squares and its slope in B; not finite where B leaves a double's range."""
+        try:
+            z = [one**-B for one in u]
+            middle = math.fsum(z) / len(z)
+            spread = math.fsum((one - middle) ** 2 for one in z)
+            a = math.fsum((one - middle) * (loss - mean) for one, loss in zip(z, means, strict=True)) / spread
+        except (OverflowError, ZeroDivisionError):
+            return math.nan, math.nan, math.inf, math.nan
+        b = mean - a * middle
+        rest = [a * one + b - loss for one, loss in zip(z, means, strict=True)]
+        slope = -2 * a * math.fsum(r * one * math.log(count) for r, one, count in zip(rest, z, u, strict=True))
+        return a, b, math.fsum(r * r for r in rest), slope
 
-    grid = np.geomspace(0.01, 10, 300)
-    best = int(np.argmin([line(B)[2] for B in grid]))
-    if best in (0, len(grid) - 1):  # the best power lies off the grid: no power law
+    grid = np.geomspace(0.01, 10, 300).tolist()
+    best = min(range(len(grid)), key=lambda place: line(grid[place])[2])
+    low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+    if not line(low)[3] < 0 < line(high)[3]:  # the best power lies off the grid: no power law
         return None
-    found = minimize_scalar(
-        lambda B: line(B)[2], bounds=(grid[best - 1], grid[best + 1]), method="bounded", options={"xatol": 1e-10}
-    )
-    a, b, _ = line(float(found.x))
-    return Fit(a, float(found.x), b, unit) if a > 0 else None
+    B = _cut(brentq(lambda power: line(power)[3], low, high, xtol=1e-14))
+    a, b = map(_cut, line(B)[:2])
+    return Fit(a, B, b, unit) if a > 0 else None
+
+
+def _cut(number: float) -> float:
+    return float(f"{number:.10g}")

@@ -62,9 +62,15 @@ def efficiency(sizes: Sequence[float], floats: Sequence[float], losses: Sequence
             kept = [i for i, size in enumerate(sizes) if size != left]
             part, _ = _fit(*([column[i] for i in kept] for column in (sizes, floats, losses)))
             spans.append(math.exp(part[3]))
-    return Efficiency(
-        pairs, exponent, math.exp(law[2]), residual, rho, min(spans, default=None), max(spans, default=None)
-    )
+    exponent, floor, residual = map(_cut, (exponent, math.exp(law[2]), residual))
+    low, high = (_cut(found(spans)) if spans else None for found in (min, max))
+    pairs = tuple(None if pair is None else _cut(pair) for pair in pairs)
+    return Efficiency(pairs, exponent, floor, residual, None if rho is None else _cut(rho), low, high)
+
+
+def _cut(number: float) -> float:
+    """Return six digits: as many as every processor's search ends with."""
+    return float(f"{number:.6g}")
 
 
 def _pair(rise: float, exponent: float) -> float | None:

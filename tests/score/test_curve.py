@@ -73,6 +73,14 @@ def test_fit_recovers_an_exact_power_law(a, power, b):
     assert fit.tokens_for(fit.loss_at(3.0)) == pytest.approx(3.0, rel=1e-9)
 
 
+def test_a_fit_hangs_on_no_last_bit():
+    """Boards are built again to the byte, on processors whose powers and sums end with other bits."""
+    means = [2.37066, 2.08511, 1.88024, 1.75903, 1.69578, 1.56718, 1.50188]
+    budgets = [0.25, 0.5, 1.0, 1.5, 2.0, 4.0, 8.0]
+    ends = [math.nextafter(mean, place % 2) for place, mean in enumerate(means)]
+    assert ends != means and fit_ladder(budgets, ends, 1.0) == fit_ladder(budgets, means, 1.0)
+
+
 ladders = st.lists(st.integers(0, 10_000), min_size=2, max_size=8).map(lambda cents: [c / 10_000 for c in cents])
 
 
