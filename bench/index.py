@@ -15,7 +15,7 @@ from bench.digest import digest_of, digest_of_bytes
 from bench.errors import BenchError
 from bench.record import Record, is_record_name, read_record, write_atomically
 
-VERSION = 2  # to be raised when a row's meaning changes; a change of its fields is noticed anyway
+VERSION = 3  # to be raised when a row's meaning changes; a change of its fields is noticed anyway
 
 
 class IndexRow(NamedTuple):
@@ -42,7 +42,7 @@ class IndexRow(NamedTuple):
     select_loss: float | None
     score_loss: float | None
     train_seconds: float
-    token_seconds: float | None  # of a median step, which no pause moves, over a step's tokens on average
+    token_seconds: float | None  # of a median step, which no pause moves, over a step's tokens; none of a stand-in
     made: str
     plan: str | None
     epochs: float  # passes over the training text
@@ -58,7 +58,8 @@ Known = dict[str, tuple[int, int, IndexRow]]  # by path: size, mtime_ns, row
 
 def _token_seconds(record: Record) -> float | None:
     step = record.cost.step_seconds
-    return step * record.steps / record.tokens if step and record.tokens else None
+    stands_in = record.machine.stands_for is not None  # it gives another's bits, not another's seconds
+    return step * record.steps / record.tokens if step and record.tokens and not stands_in else None
 
 
 def index_row(record: Record, path: str) -> IndexRow:

@@ -77,7 +77,7 @@ def _hours(tokens: int, plan: Plan, rows: Sequence[IndexRow], trials: Sequence[T
     seconds += [
         row.train_seconds / row.tokens
         for row in rows
-        if row.task == plan.task and row.machine_kind == plan.machine_kind and row.tokens
+        if row.task == plan.task and row.machine_kind == plan.machine_kind and row.tokens and not row.stand_in
     ]
     if not seconds:
         return "hours unknown: no run of the task was made on this kind of machine yet"

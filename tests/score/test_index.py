@@ -7,7 +7,7 @@ from bench import index
 from bench.digest import digest_of
 from bench.errors import BenchError
 from bench.index import load_index
-from bench.record import find_records, log_path, read_record, seal
+from bench.record import Processor, find_records, log_path, read_record, seal
 from bench.score.board import make_board
 
 
@@ -34,6 +34,15 @@ def test_a_step_s_time_is_its_median_s_which_no_pause_moves(records):
     paused = record.model_copy(update={"cost": cost.model_copy(update={"train_seconds": 9 * cost.train_seconds})})
     assert row.token_seconds == pytest.approx(0.01 * record.steps / record.tokens) and row.token_seconds > 0
     assert index.index_row(paused, "a.json").token_seconds == row.token_seconds
+
+
+def test_a_stand_in_gives_another_s_bits_and_no_step_times(records):
+    record = read_record(find_records([records])[0])
+    other = Processor(processor="another", instructions="avx2", switches={})
+    stands_in = record.model_copy(update={"machine": record.machine.model_copy(update={"stands_for": other})})
+    row = index.index_row(stands_in, "a.json")
+    assert (row.stand_in, row.token_seconds) == (record.machine.processor, None)
+    assert index.index_row(record, "a.json").stand_in is None
 
 
 def test_rows_hold_what_the_records_say(records):
