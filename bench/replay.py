@@ -14,6 +14,7 @@ from bench.evaluate.crossings import adopt, discard, keeping
 from bench.evaluate.final import Final, measure
 from bench.evaluate.weights import keep
 from bench.facts import measured
+from bench.guard import Guard, code
 from bench.mode import read_mode
 from bench.model import weights_digest
 from bench.record import Log, Machine, Outcome, Record, read_log, read_record
@@ -59,10 +60,12 @@ def replay(
     if weights_folder and steps is not None:
         raise BenchError("--keep-weights needs the whole run: leave --steps out")
     setting = settle(request_of(record, task, entry), watch, record.machine.compiled and not eager)
+    before = code()
     assembly, progress = assemble(setting.request, places.data, setting.hardware, steps), Progress()
+    guard = Guard(assembly, before)
     draft = f".replay-{record.run_id}"
     assembly = keeping(assembly, progress, setting.request, draft, weights_folder)
-    outcome, final = _make_again(assembly, progress, watch, whole=steps is None)
+    outcome, final = _make_again(assembly, guard, progress, watch, whole=steps is None)
     first, gap = compare_steps(log, progress)
     mine = measured(assembly, progress, final, assembly.workers)
     differing = () if steps is not None else compare_records(record, mine, outcome)
@@ -129,16 +132,20 @@ def differences(record: Record, setting: Setting) -> list[str]:
     return notes
 
 
-def _make_again(assembly: Assembly, progress: Progress, watch: Watch, whole: bool) -> tuple[Outcome, Final | None]:
-    """Train without checkpoints, evaluate a whole run, and return how it ended."""
-    steps = assembly.course.stop_after or assembly.course.steps
+def _make_again(
+    assembly: Assembly, guard: Guard, progress: Progress, watch: Watch, whole: bool
+) -> tuple[Outcome, Final | None]:
+    """Train without checkpoints, evaluate a whole run, and return how it ended; looked at as a run is."""
+    steps, watched = assembly.course.stop_after or assembly.course.steps, guard.watched(assembly)
     try:
         warm_up(assembly)
-        train(assembly.parts, assembly.course, progress, Clock(), lambda must: None,
+        train(watched.parts, assembly.course, progress, Clock(), lambda must: None,
               lambda now: watch.progress(now, steps, assembly.course.batch_tokens))  # fmt: skip
-        final = measure(assembly) if whole else None
+        guard.check()
+        final = measure(watched) if whole else None
+        guard.check()
     except Exception as error:
-        outcome, cause = classify(error)
+        outcome, cause = classify(guard.explained(error))
         watch.say(f"{outcome}: {cause}")
         return outcome, None
     return ending(final, progress)[0] if final else "finished", final

@@ -7,11 +7,14 @@ import pytest
 import torch
 from small import ADAMW, make, write_entry, write_task
 
+from bench.entry import Entry
 from bench.evaluate import final
 from bench.evaluate.apart import losses_apart
 from bench.record import read_record
+from bench.replay import replay
 from bench.run import run
 from bench.setting import Places, Watch
+from bench.task import read_task
 
 BODY = """
 import bench.evaluate.final, numpy, random, time
@@ -68,6 +71,16 @@ def test_the_guard_ends_a_run_whose_optimizer(what, task, tmp_path):
     assert record.outcome == "crashed" and "Tampered" in record.cause and said in record.cause
     assert (time.perf_counter, torch.nn.functional.cross_entropy, final.evaluate) == before
     assert record.score_loss is None
+
+
+def test_a_replay_is_looked_at_as_the_run_was(task, tmp_path):
+    """Otherwise the record of a run that the guard ended would not come back, and one made without a guard would."""
+    entry = write_entry(tmp_path, BODY.format(CHEATS["moves what it does not claim"][0]))
+    path, said = make(task, entry, tmp_path), []
+    places = Places(tmp_path / "data", tmp_path / "work", tmp_path / "records")
+    again = replay(path, read_task(task), Entry(entry), places, Watch(say=said.append))
+    assert (again.verdict, again.differing) == ("identical", ())
+    assert len(said) == 1 and "Tampered" in said[0]
 
 
 SWAP = """
