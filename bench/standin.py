@@ -32,13 +32,14 @@ FOLDER = "standins"  # of the leaderboard
 
 
 class Shown(Spec):
-    """A run that was made again, whole, and was identical."""
+    """A run that was made again, whole: every loss, gradient norm, weight and score came back to the bit."""
 
     run_id: Digest
     algorithm: str
     mode: str
     steps: int
     loss_chain: Digest
+    apart: tuple[str, ...] = ()  # what else the record has and did not come back: facts, as shares that are counted
 
 
 class StandIn(Spec):
@@ -152,7 +153,9 @@ def runs_to_show(
     return [found[key] for key in sorted(found)]
 
 
-def add_shown(path: Path, record: Record, algorithm: str, machine: Machine, who: str) -> None:
+def add_shown(
+    path: Path, record: Record, algorithm: str, machine: Machine, who: str, apart: Collection[str] = ()
+) -> None:
     """Write down that the machine gave the record's run again, beside what was shown of the two before."""
     pair = processor_of(machine), processor_of(record.machine)
     here, there = reversed(pair) if record.machine.stands_for else pair
@@ -162,7 +165,7 @@ def add_shown(path: Path, record: Record, algorithm: str, machine: Machine, who:
         if (before.lock, before.task_digest) == (machine.lock, record.inputs.task_digest):
             shown = {one.run_id: one.model_dump() for one in before.shown}
     shown[record.run_id] = {"run_id": record.run_id, "algorithm": algorithm, "mode": record.inputs.mode,
-                            "steps": record.steps, "loss_chain": record.chains.loss}  # fmt: skip
+                            "steps": record.steps, "loss_chain": record.chains.loss, "apart": list(apart)}  # fmt: skip
     facts = {
         "schema": SCHEMA,
         "task": record.task,

@@ -1,10 +1,13 @@
 """What is published: every record is whole and keeps the protocol, and the site is the one that these records make."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from numpy._core._multiarray_umath import __cpu_dispatch__
 
 from bench.pages.build import LIST, drawn_files, gather, pages, read_sources
 from bench.pages.drawing import BUNDLE
@@ -82,3 +85,12 @@ def _pass_over_a_submission(records: list[Path], site: Path, environment: Mappin
 def test_records_and_pages_leave_room_in_the_repository():
     size = sum(path.stat().st_size for folder in (RECORDS, SITE) for path in folder.rglob("*") if path.is_file())
     assert size < 60 * 2**20
+
+
+def test_a_board_hangs_on_no_processor():
+    """What is published is built again to the byte where numpy has none of the wide instructions it is built for."""
+    score = [sys.executable, "-m", "bench", "score", "tasks/nano.toml", "--format", "json"]
+    narrow = {"NPY_DISABLE_CPU_FEATURES": " ".join(__cpu_dispatch__)}
+    said = [subprocess.run(score, cwd=ROOT, env=os.environ | env, capture_output=True, check=True).stdout
+            for env in ({}, narrow)]  # fmt: skip
+    assert said[0] == said[1] and b'"speedup"' in said[0]

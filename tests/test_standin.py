@@ -249,6 +249,16 @@ def replayed(tmp_path, monkeypatch, capsys):
     return call
 
 
+def test_a_share_that_is_counted_beside_the_run_may_differ_and_is_named(theirs, tmp_path, command):
+    task, path = theirs
+    table = json.loads(path.read_text())
+    table["facts"]["clip_rate"] += 1e-6
+    path.write_text(json.dumps(seal(table)))
+    code, out, _ = command(task)
+    assert code == 0 and "within band over 64 steps, but for facts" in out
+    assert read_stand_in(tmp_path / out.split()[-1]).shown[0].apart == ("facts",)
+
+
 def test_a_replay_sets_the_switches_that_were_shown_to_give_the_record_s_bits(theirs, tmp_path, monkeypatch, replayed):
     task, path = theirs
     assert "with ONEDNN" not in replayed(path)[1]  # nothing is known of the two

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bench.errors import BenchError
+from bench.score.bits import steady
 
 Floats = NDArray[np.float64]
 HALVINGS = 60  # of an interval of log tokens: more than a double can tell apart
@@ -36,8 +37,7 @@ class Curve:
 
     @cached_property
     def _x(self) -> Floats:
-        logs: Floats = np.log(np.asarray(self.tokens))
-        return logs
+        return steady(np.log(np.asarray(self.tokens)))
 
     @cached_property
     def _y(self) -> Floats:
@@ -62,8 +62,7 @@ class Curve:
         return held
 
     def _inside(self, tokens: ArrayLike) -> Floats:
-        x: Floats = np.log(np.clip(np.asarray(tokens, dtype=np.float64), self.tokens[0], self.tokens[-1]))
-        return x
+        return steady(np.log(np.clip(np.asarray(tokens, dtype=np.float64), self.tokens[0], self.tokens[-1])))
 
     def loss_at(self, tokens: ArrayLike) -> Floats:
         """Return the reference's loss; beyond an end of the ladder, the loss at that end."""
@@ -96,7 +95,7 @@ class Curve:
             enough = self._cubic(segment, middle) <= wanted
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)
         at_rung = (wanted == self._y[knot]) | (high == self._x[knot])  # exactly, not but for rounding
-        found = np.where(at_rung, np.asarray(self.tokens)[knot], np.exp(high))
+        found = np.where(at_rung, np.asarray(self.tokens)[knot], steady(np.exp(high)))
         return np.where(side > 0, self.tokens[-1], found), side
 
     def neighbours(self, tokens: float) -> tuple[int, int]:

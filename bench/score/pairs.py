@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.score.bits import steady
 from bench.score.statistics import LEVEL, Arm, holm
 
 Floats = NDArray[np.float64]
@@ -149,8 +150,7 @@ def _integrate(centres: Floats, deviations: Floats) -> Floats:
     tails = log_ndtr(-z)
     heights = np.exp(-(z**2) / 2 + tails.sum(0) - tails) / deviations[:, None]
     shares = ((heights[:, 1:] + heights[:, :-1]) * np.diff(x)).sum(1)
-    found: Floats = shares / shares.sum()
-    return found
+    return steady(shares / shares.sum())
 
 
 def text_error(
