@@ -16,12 +16,14 @@ from bench.entry import Entry, Value
 from bench.errors import BenchError
 from bench.evaluate.finished import forget_all, measure_finished, missing_weights
 from bench.mode import FLOAT
+from bench.places import PUBLISHED
 from bench.plan import PLACEBO
 from bench.record import Track, read_record, write_atomically
 from bench.replay import replay
 from bench.run import classify, run, warm_up
 from bench.setting import Places, Setting, Watch, settle
 from bench.spec import Spec, read_json
+from bench.standin import settings_of
 from bench.task import Rest, Task, read_task, rung_name
 from bench.train import Progress, train
 
@@ -129,13 +131,14 @@ def _settled(request: Request, job: Job) -> Setting:
     setting = settle(request, Watch())
     machine = setting.machine
     if machine.kind != job.machine_kind:
+        known = settings_of(machine, PUBLISHED, request.task_name)
         raise BenchError(
             f"{job}: the worker on {socket.gethostname()} is of machine kind {machine.kind[:12]}, the plan is for "
             f"{job.machine_kind[:12]}; the worker: {machine.processor}, {machine.instructions}, {machine.threads} "
             f"threads, {machine.compiler or 'not compiled'}, switches {machine.switches or 'none'}, "
             f"environment lock {machine.lock[:12]}",
-            "a plan's runs are made on one kind of machine, with one environment; write a plan for this one, or show "
-            "that it gives the same bits: bench stand-in",
+            "a plan's runs are made on one kind of machine, with one environment; write a plan for this one, or "
+            + (f"go on with {known}" if known else "show that it gives the same bits: bench stand-in"),
         )
     return setting
 

@@ -223,6 +223,15 @@ def switches_to_repeat(record: Record, processor: str, proofs: Iterable[StandIn]
     return {}
 
 
+def settings_of(machine: Machine, leaderboard: Path, task: str) -> str | None:
+    """Return what to set, as it is typed, where it is published that this processor stands in for another."""
+    for proof in read_stand_ins(leaderboard, task):
+        if (proof.here.processor, proof.lock) == (machine.processor, machine.lock):
+            path = stand_in_path(leaderboard, task, proof.here, proof.there)
+            return " ".join(filter(None, (as_typed(proof.here.switches), f"{VARIABLE}={path}")))
+    return None
+
+
 def _said(one: Processor) -> str:
     return f"{one.processor}, {one.instructions}, switches {as_typed(one.switches) or 'none'}"
 

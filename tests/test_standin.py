@@ -26,6 +26,8 @@ from bench.standin import (
     add_shown,
     processor_of,
     read_stand_in,
+    settings_of,
+    stand_in_path,
     switches_to_repeat,
     why_not_stood_in,
 )
@@ -123,6 +125,17 @@ def test_what_the_other_ran_and_was_not_shown_is_refused_and_what_it_never_ran_w
     monkeypatch.setenv(VARIABLE, str(proof))
     add_shown(proof, record, "muon", machine, "somebody")
     assert settle(request_of(task, SIGNUM), Watch()).machine.stands_for == processor_of(record.machine)
+
+
+def test_a_plan_of_another_kind_says_what_to_set_where_it_is_known(theirs, tmp_path, monkeypatch):
+    task, path = theirs
+    leaderboard, machine = tmp_path / "leaderboard", settle(request_of(task), Watch()).machine
+    assert settings_of(machine, leaderboard, "small") is None
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    record, shown_on = read_record(path), settle(request_of(task), Watch()).machine
+    proof = stand_in_path(leaderboard, "small", processor_of(shown_on), processor_of(record.machine))
+    add_shown(proof, record, "adamw", shown_on, "somebody")
+    assert settings_of(machine, leaderboard, "small") == f"ONEDNN_MAX_CPU_ISA=AVX2 BENCH_STAND_IN={proof}"
 
 
 def test_another_task_is_run_as_what_the_machine_is(theirs, tmp_path, monkeypatch):
