@@ -66,8 +66,8 @@ def processor_of(machine: Machine) -> Processor:
     return Processor(processor=machine.processor, instructions=machine.instructions, switches=machine.switches)
 
 
-def stand_in_path(leaderboard: Path, task: str, here: Processor, there: Processor) -> Path:
-    pair = digest_of({"here": here.model_dump(mode="json"), "there": there.model_dump(mode="json")})
+def stand_in_path(leaderboard: Path, task: str, here: Processor, there: Processor, lock: str) -> Path:
+    pair = digest_of({"here": here.model_dump(mode="json"), "there": there.model_dump(mode="json"), "lock": lock})
     return leaderboard / FOLDER / task / f"{pair[:16]}.json"
 
 
@@ -102,7 +102,7 @@ def standing_in(machine: Machine, task: str, algorithm: str, mode: str) -> Machi
             f"{machine.lock[:12]})",
             "install those of constraints.txt, or show it again: bench stand-in",
         )
-    if why := _why_not(proof, Path(named).parents[2], algorithm, mode):
+    if why := _why_not(proof, Path(named).absolute().parent.parent.parent, algorithm, mode):
         raise BenchError(f"{VARIABLE}: {named}: {why}", f"bench stand-in {Path('tasks') / task}.toml --mode {mode}")
     return machine.model_copy(update={"stands_for": proof.there})
 
@@ -129,14 +129,15 @@ def _run_by(processor: Processor, leaderboard: Path, task: str) -> set[tuple[str
 
 
 def runs_to_show(
-    rows: Iterable[IndexRow], task: Task, algorithms: Mapping[str, str], modes: Collection[str], own: Processor,
+    rows: Iterable[IndexRow], task: Task, algorithms: Mapping[str, str], modes: Collection[str], here: Machine,
     leaderboard: Path,
 ) -> list[tuple[Path, Path]]:  # fmt: skip
     """Return (record, file) where this processor has something to show: a run of each algorithm and mode of another.
 
-    It is the first by run_id of those at 1x, so no one chooses. Records of stand-ins count where they stand for this
-    processor, which then shows the same from its side.
+    It is the first by run_id of those at 1x with the same libraries, so no one chooses. Records of stand-ins count where
+    they stand for this processor, which then shows the same from its side.
     """
+    own = processor_of(here)
     found: dict[tuple[str, str, str], tuple[Path, Path]] = {}
     for row in sorted(rows, key=lambda row: row.run_id):
         fits = row.task_digest == task.digest and row.budget == 1.0 and row.track == "tuned" and row.plan
@@ -144,10 +145,10 @@ def runs_to_show(
             continue
         machine = read_record(Path(row.path)).machine
         maker = processor_of(machine)
-        if own == maker or machine.stands_for not in (None, own):
+        if own == maker or machine.lock != here.lock or machine.stands_for not in (None, own):
             continue
-        here, there = (own, maker) if machine.stands_for is None else (maker, own)
-        path, key = stand_in_path(leaderboard, row.task, here, there), (algorithms[row.entry], row.mode)
+        pair = (own, maker) if machine.stands_for is None else (maker, own)
+        path, key = stand_in_path(leaderboard, row.task, *pair, here.lock), (algorithms[row.entry], row.mode)
         if not path.exists() or key not in read_stand_in(path).covered:
             found.setdefault((path.name, *key), (Path(row.path), path))
     return [found[key] for key in sorted(found)]
@@ -162,7 +163,7 @@ def add_shown(
     shown = {}
     if path.exists():
         before = read_stand_in(path)
-        if (before.lock, before.task_digest) == (machine.lock, record.inputs.task_digest):
+        if before.task_digest == record.inputs.task_digest:
             shown = {one.run_id: one.model_dump() for one in before.shown}
     shown[record.run_id] = {"run_id": record.run_id, "algorithm": algorithm, "mode": record.inputs.mode,
                             "steps": record.steps, "loss_chain": record.chains.loss, "apart": list(apart)}  # fmt: skip
@@ -227,7 +228,7 @@ def settings_of(machine: Machine, leaderboard: Path, task: str) -> str | None:
     """Return what to set, as it is typed, where it is published that this processor stands in for another."""
     for proof in read_stand_ins(leaderboard, task):
         if (proof.here.processor, proof.lock) == (machine.processor, machine.lock):
-            path = stand_in_path(leaderboard, task, proof.here, proof.there)
+            path = stand_in_path(leaderboard, task, proof.here, proof.there, proof.lock)
             return " ".join(filter(None, (as_typed(proof.here.switches), f"{VARIABLE}={path}")))
     return None
 

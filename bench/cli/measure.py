@@ -155,7 +155,7 @@ def stand_in(
     from bench.index import load_index
     from bench.record import read_record
     from bench.setting import Watch, settle
-    from bench.standin import VARIABLE, add_shown, processor_of, runs_to_show
+    from bench.standin import VARIABLE, add_shown, runs_to_show
 
     os.environ.pop(VARIABLE, None)  # what is to be shown is not taken for granted
     definition = read_task(task)
@@ -167,8 +167,7 @@ def stand_in(
     request = Request(task.stem, definition, reference, reference.values({}), "bf16", 1.0, "declared", 0)
     setting = settle(request, Watch())
     rows = load_index([leaderboard / "records"], RUNS / "index")
-    own = processor_of(setting.machine)
-    wanted = runs_to_show(rows, definition, algorithms, mode or [], own, leaderboard)
+    wanted = runs_to_show(rows, definition, algorithms, mode or [], setting.machine, leaderboard)
     if not wanted:
         print(f"nothing to show: no other processor's run of {task.stem} at 1x that this one did not give again")
     for path, target in wanted:
