@@ -134,8 +134,8 @@ def runs_to_show(
 ) -> list[tuple[Path, Path]]:  # fmt: skip
     """Return (record, file) where this processor has something to show: a run of each algorithm and mode of another.
 
-    It is the first by run_id of those at 1x with the same libraries, so no one chooses. Records of stand-ins count where
-    they stand for this processor, which then shows the same from its side.
+    It is the first by run_id of those at 1x with the same libraries, so no one chooses. Records of stand-ins count
+    where they stand for this processor, which then shows the same from its side.
     """
     own = processor_of(here)
     found: dict[tuple[str, str, str], tuple[Path, Path]] = {}
