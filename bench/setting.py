@@ -66,7 +66,7 @@ def settle(request: Request, watch: Watch, compiled: bool | None = None) -> Sett
     machine = machine_facts(device, threads, compiled).model_copy(
         update={"ranks": workers.ranks, "micro_batch_sequences": own}
     )
-    machine = standing_in(machine, request.task_name, request.entry.path.parent.name, request.mode)
+    machine = standing_in(machine, request.task.digest, request.entry.path.parent.name, request.mode)
     return Setting(request, machine, request.inputs(machine), Hardware(device, compiled, workers, own), who())
 
 

@@ -83,13 +83,13 @@ def read_stand_in(path: Path) -> StandIn:
     return found
 
 
-def standing_in(machine: Machine, task: str, algorithm: str, mode: str) -> Machine:
-    """Return the machine as it counts: as the one that BENCH_STAND_IN shows it to equal, where that is of the task."""
+def standing_in(machine: Machine, task_digest: str, algorithm: str, mode: str) -> Machine:
+    """Return the machine as it counts: as the one that BENCH_STAND_IN shows it to equal, where that is of this task."""
     named = os.environ.get(VARIABLE)
     if not named:
         return machine
     proof = read_stand_in(Path(named))
-    if proof.task != task:
+    if proof.task_digest != task_digest:  # of another task, or of another version of it
         return machine
     if proof.here != processor_of(machine):
         raise BenchError(
@@ -103,7 +103,7 @@ def standing_in(machine: Machine, task: str, algorithm: str, mode: str) -> Machi
             "install those of constraints.txt, or show it again: bench stand-in",
         )
     if why := _why_not(proof, Path(named).absolute().parent.parent.parent, algorithm, mode):
-        raise BenchError(f"{VARIABLE}: {named}: {why}", f"bench stand-in {Path('tasks') / task}.toml --mode {mode}")
+        raise BenchError(f"{VARIABLE}: {named}: {why}", f"bench stand-in tasks/{proof.task}.toml --mode {mode}")
     return machine.model_copy(update={"stands_for": proof.there})
 
 
