@@ -36,6 +36,7 @@ MISTAKES = {
     "an entry that is a task": (["run", SMOKE, SMOKE], "unknown key"),
     "a rung off the ladder": (["run", SMOKE, ADAMW, "--budget", "3x"], "no budget 3x"),
     "a mode nobody knows": (["run", SMOKE, ADAMW, "--mode", "bf61"], "no mode bf61; did you mean bf16?"),
+    "a mode nobody knows, to be shown": (["stand-in", SMOKE, "--mode", "bf61"], "no mode bf61; did you mean bf16?"),
     "all modes and one": (["score", SMOKE, "--modes", "--mode", "fp8"], "--modes shows all modes"),
     "records that are not there": (["score", SMOKE, "--records", "nothere"], "no such folder of records"),
     "a file nobody made": (["lint", "nowhere"], "nowhere: no such file or folder"),

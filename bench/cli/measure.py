@@ -9,6 +9,7 @@ import typer
 from bench.cli.app import EntryPath, TaskPath, app, err, example
 from bench.entry import Entry, find_entries
 from bench.errors import BenchError
+from bench.mode import read_mode
 from bench.places import PUBLISHED, RUNS, data_folder
 from bench.plan import PLACEBO
 from bench.task import parse_rung, read_task
@@ -158,6 +159,8 @@ def stand_in(
     from bench.standin import VARIABLE, add_shown, runs_to_show
 
     os.environ.pop(VARIABLE, None)  # what is to be shown is not taken for granted
+    for name in mode or []:
+        read_mode(name, "training")
     definition = read_task(task)
     entries = {entry.name: entry for entry in find_entries(baselines)}
     algorithms = {name: entry.path.parent.name for name, entry in entries.items()}
