@@ -26,6 +26,7 @@ from bench.score.export import board_facts
 from bench.score.modes import degradations
 from bench.score.search import Extent, Search
 from bench.score.speedup import Speedup
+from bench.score.wording import dominated
 from bench.task import rung_name
 
 ROWS = 60  # that a page holds at first; a script shows more of them
@@ -228,7 +229,7 @@ class _Cells:
             _extent(search.sensitivity if search else None, 3),
             _word(self.material.scope(row.entry)),
             _word(self.material.entries[row.entry].facts.family if row.entry in self.material.entries else ""),
-            _word(", ".join(standing.dominated_by) if standing else ""),
+            _word(dominated(standing) or ""),
         ]
 
     def _ticks(self, runs: Sequence[Record]) -> Cell:

@@ -16,7 +16,7 @@ from bench.score.board import Board, Row
 from bench.score.search import Search
 from bench.score.statistics import LEVEL
 from bench.score.versus import Versus, versus_at
-from bench.score.wording import percent
+from bench.score.wording import dominated, percent
 from bench.task import rung_name
 
 SMALLEST_P = 0.001  # below it a p-value is only said to be
@@ -180,7 +180,7 @@ def _cells(board: Board, row: Row, material: Material, search: Search | None) ->
     if standing:
         told["Tie group"] = "".join(standing.letters)
         told["Probability of being first"] = probability(standing.first)
-        told["Dominated by"] = ", ".join(standing.dominated_by) or "nobody"
+        told["Dominated by"] = dominated(standing) or words.MISSING
     if beside:
         told["Speedup in time"] = words.beside(beside.time, found)
         told["Step time over the reference’s"] = words.times(beside.step)

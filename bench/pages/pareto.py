@@ -18,7 +18,7 @@ from bench.score.cost import Beside
 from bench.score.rows import Standing
 from bench.score.speedup import Speedup
 
-FRONTS = {True: "nobody dominates it", False: "dominated, or not ranked"}
+FRONTS = {True: "nobody dominates it", False: "dominated, not ranked, or not timed"}
 FRONT, BEHIND = "#0072b2", "#7a7a7a"  # of Okabe and Ito's; the mark's filling says the same
 WIDTH, HEIGHT = 640, 380
 NAMED = 18  # points with a name in the chart; those on the front come first
@@ -36,7 +36,7 @@ class ParetoLine:
     @property
     def on_front(self) -> bool:
         """Whether nobody dominates it, in so far as the tests of pairs and the costs say."""
-        return self.standing is not None and not self.standing.dominated_by
+        return self.standing is not None and self.standing.dominated_by == ()
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def pareto_chart(view: BoardView, lines: Sequence[ParetoLine]) -> Drawn:
     ]  # fmt: skip
     chart = alt.layer(*layers).properties(width=WIDTH, height=HEIGHT)
     front = [one.line.row.entry for one in lines if one.on_front]
-    told = f"Nobody dominates {', '.join(front)}." if front else "Nothing is ranked here, so nobody dominates anybody."
+    told = f"Nobody dominates {', '.join(front)}." if front else "Nothing here is both ranked and timed."
     return draw(chart, f"Token speedup over step time: {view.name}", told, f"pareto-{view.board.task}-{view.anchor}")
 
 

@@ -20,6 +20,11 @@ class Cost:
     tuning_tokens: float | None = None  # charged to its trials; a hybrid's with the yardstick's trials for the rest
     timed: bool = True  # its time is of runs interleaved with the reference's (protocol F), not of runs by themselves
 
+    @property
+    def told(self) -> bool:
+        """Whether others can be held against it in time and memory."""
+        return self.timed and self.seconds_per_token is not None and self.memory_bytes is not None
+
 
 @dataclass(frozen=True)
 class Beside:
@@ -102,20 +107,23 @@ def on_curve(curve: Points, reference: Points, passes: float = 1.0) -> float | N
     return reference[-1][0] / (passes * tokens) if tokens else None
 
 
-def dominators(names: Sequence[str], better: Sequence[Sequence[bool]], costs: Sequence[Cost]) -> list[tuple[str, ...]]:
-    """Return who dominates each entry in tokens, step time and memory (protocol F).
+def dominators(
+    names: Sequence[str], better: Sequence[Sequence[bool]], costs: Sequence[Cost]
+) -> list[tuple[str, ...] | None]:
+    """Return who dominates each entry in tokens, step time and memory (protocol F); None where that is not told.
 
     One dominates another where the test of the pair says that it needs fewer tokens (better[i][j]: i than j) and
-    its step time and its memory are no larger, beyond the tolerance. What was not measured dominates nothing, and
-    neither does what was not timed side by side: a busy machine would decide it.
+    its step time and its memory are no larger, beyond the tolerance. What was not measured, or not timed side by side
+    (a busy machine would decide it), dominates nothing, and what dominates it is not told.
     """
     return [
         tuple(name for name, cost in compress(zip(names, costs, strict=True), column) if _no_worse(cost, own))
+        if own.told
+        else None
         for column, own in zip(zip(*better, strict=True), costs, strict=True)
     ]
 
 
 def _no_worse(one: Cost, other: Cost) -> bool:
     pairs = (one.seconds_per_token, other.seconds_per_token), (one.memory_bytes, other.memory_bytes)
-    no_worse = all(a is not None and b is not None and a <= b * (1 + TOLERANCE) for a, b in pairs)
-    return no_worse and one.timed and other.timed
+    return one.told and all(a is not None and b is not None and a <= b * (1 + TOLERANCE) for a, b in pairs)

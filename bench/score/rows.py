@@ -44,7 +44,7 @@ class Standing:
     letters: tuple[str, ...]  # tie groups: entries that share one are not told apart
     first: float  # probability of being first
     text_error: float | None  # standard error, from the validation text, of its difference from the leader, nats
-    dominated_by: tuple[str, ...]  # entries better in tokens and no worse in step time and memory
+    dominated_by: tuple[str, ...] | None  # better in tokens and no worse in step time and memory; None: not timed
 
 
 @dataclass(frozen=True)

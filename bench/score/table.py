@@ -11,7 +11,7 @@ from bench.score.export import board_facts, csv_text
 from bench.score.rows import Standing
 from bench.score.search import Extent, Search
 from bench.score.speedup import Speedup
-from bench.score.wording import bounded, heading, levelled, notes, read_beyond_one_pass
+from bench.score.wording import bounded, dominated, heading, levelled, notes, read_beyond_one_pass
 from bench.score.wording import sentences as sentences
 from bench.task import Task, rung_name
 
@@ -121,7 +121,7 @@ def _beside_line(row: Row, rung: Rung) -> list[str]:
         *("" if figure is None else f"{sign}{bounded(figure, speedup.bound)}x"
           for figure in (found.time, found.tuning_inclusive)),
         *("" if ratio is None else f"{ratio:.2f}" for ratio in (found.step, found.memory)),
-        ", ".join(standing.dominated_by) if standing else "",
+        dominated(standing) or "",
     ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from bench.score.board import Board, Row, Rung
+from bench.score.rows import Standing
 from bench.score.scorer import mean_correlation
 from bench.score.search import Search
 from bench.score.speedup import Speedup
@@ -169,6 +170,13 @@ def _of_seeds_and_text(board: Board) -> list[str]:
             f"{largest:.4f} nats; it is not in the intervals"
         )
     return found
+
+
+def dominated(found: Standing | None) -> str | None:
+    """Return who dominates an entry, in words; None where that is not told."""
+    if found is None or found.dominated_by is None:
+        return None
+    return ", ".join(found.dominated_by) or "nobody"
 
 
 def percent(level: float) -> str:

@@ -7,8 +7,10 @@ import pytest
 from bench.record import Log, Point
 from bench.score.board import make_board
 from bench.score.cost import Cost, beside, dominators, first_tokens, mean_curve, on_curve
+from bench.score.rows import Standing
 from bench.score.speedup import Speedup
 from bench.score.table import render
+from bench.score.wording import dominated
 
 TWICE = Speedup(2.0, "=", 1.9, 2.1, None, 200.0)
 
@@ -50,7 +52,7 @@ def test_dominated_only_where_the_pair_is_told_apart_and_nothing_is_worse():
     costs = [Cost(1.0, 1.0), Cost(0.99, 1.0), Cost(1.0, 1.0)]
     assert dominators("abc", better, costs) == [(), ("a",), ("a", "b")]
     assert dominators("abc", better, [Cost(1.04, 1.0), *costs[1:]]) == [(), (), ("b",)]
-    assert dominators("abc", better, [Cost(1.0, None), *costs[1:]])[1] == ()
+    assert dominators("abc", better, [Cost(1.0, None), *costs[1:]])[:2] == [None, ()]
     assert dominators("abc", [[False] * 3] * 3, costs) == [(), (), ()]
 
 
@@ -58,7 +60,10 @@ def test_who_dominates_is_not_told_from_the_times_of_runs_that_stood_alone():
     better = [[False, True], [False, False]]
     timed, alone = Cost(0.5, 1.0), Cost(1.0, 1.0, timed=False)
     assert dominators("ab", better, [timed, Cost(1.0, 1.0)]) == [(), ("a",)]
-    assert dominators("ab", better, [timed, alone]) == dominators("ab", better, [alone, timed]) == [(), ()]
+    assert dominators("ab", better, [timed, alone]) == [(), None]
+    assert dominators("ab", better, [alone, timed]) == [None, ()]
+    words = [dominated(Standing(("a",), 0.5, None, by)) for by in (None, (), ("a", "b"))]
+    assert words == [None, "nobody", "a, b"] and dominated(None) is None
 
 
 def log(losses, blocks=()):
