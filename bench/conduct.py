@@ -113,7 +113,7 @@ class Conductor:
         ended: dict[int, TrialRun] = {}
         written = 0
         for place, path in self.engine.map(make, jobs):
-            ended[place] = _trial_run(path)
+            ended[place] = trial_run(path)
             self._ran(jobs[place], ended[place].outcome, ended[place].select_loss)
             while written < len(waiting) and all(written * len(seeds) + i in ended for i in range(len(seeds))):
                 wanted = waiting[written]
@@ -277,11 +277,14 @@ def _check(plan: Plan, task: Task, entry: Entry) -> None:
         )
 
 
-def _trial_run(path: Path) -> TrialRun:
+def trial_run(path: Path) -> TrialRun:
+    """Return what a ledger says of a trial's run."""
     record = read_record(path)
+    machine = record.machine
     return TrialRun(
         seed=record.inputs.seed, run_id=record.run_id, outcome=record.outcome, select_loss=record.select_loss,
         charged_tokens=record.charged_tokens, train_seconds=record.cost.train_seconds, loss_chain=record.chains.loss,
+        stand_in=machine.processor if machine.stands_for else None,
     )  # fmt: skip
 
 

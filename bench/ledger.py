@@ -28,6 +28,7 @@ class TrialRun(Spec):
     charged_tokens: float
     train_seconds: float
     loss_chain: Digest | None
+    stand_in: str | None = None  # the processor that made it, where it counts as another (bench.standin)
 
 
 class Trial(Spec):
@@ -100,7 +101,7 @@ def append(
         "stage": stage,
         "rung": rung,
         "values": values,
-        "runs": [run.model_dump(mode="json") for run in runs],
+        "runs": [run.model_dump(mode="json", exclude_defaults=True) for run in runs],
         "before": trials[-1].digest if trials else plan.digest,
     }
     line = json.dumps({**bare, "digest": digest_of(bare)}, separators=(",", ":"), allow_nan=False)

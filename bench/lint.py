@@ -13,12 +13,13 @@ from bench.plan import read_plan
 from bench.record import read_log, read_record
 from bench.rerun import MAINTAINERS, read_maintainers
 from bench.spec import read_text, read_toml
-from bench.standin import FOLDER, check_stand_in, why_not_stood_in
+from bench.standin import FOLDER, check_stand_in, why_not_stood_in, why_not_tried
 from bench.task import read_task, rung_name
 from bench.timings import read_timing
 from bench.versions import NAME, check_record, check_task, pins_of_record, pins_of_task, read_pins
 
 UNREAD = {"tuned", "site", "static", "templates"}  # folders of what has a check of its own, or none
+SHOW = "commit what bench stand-in wrote on the machine that made it"
 VARIANTS = 2  # of one algorithm, at most, that are ranked (protocol B)
 
 
@@ -38,7 +39,10 @@ def _lint_file(path: Path) -> str | None:
         return None
     if path.suffix == ".jsonl":
         plan = read_plan(path.parents[2] / "plans" / path.parent.name / f"{path.stem}.json")
-        return f"ledger of {plan.entry} on {plan.task}, {len(read_ledger(path, plan))} trials"
+        trials = read_ledger(path, plan)
+        if why := why_not_tried(plan, trials, path.parents[2]):
+            raise BenchError(f"{path}: {why}", SHOW)
+        return f"ledger of {plan.entry} on {plan.task}, {len(trials)} trials"
     if path.suffix == ".json":
         if path.name == NAME:
             read_pins(path)
@@ -64,7 +68,7 @@ def _lint_file(path: Path) -> str | None:
         if pins is not None:
             check_record(record.task, record.inputs.task_digest, read_pins(pins))
             if why := why_not_stood_in(record, pins.parent):
-                raise BenchError(f"{path}: {why}", "commit what bench stand-in wrote on the machine that made it")
+                raise BenchError(f"{path}: {why}", SHOW)
         return f"record of {record.entry} on {record.task} at {rung_name(record.inputs.budget)}: {record.outcome}"
     if is_diagnosis(path):
         found = check_diagnosis(read_quantized(quantized_path(path.with_name(path.name.partition(".")[0]))), path)

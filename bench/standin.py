@@ -21,7 +21,9 @@ from pydantic import Field
 from bench.digest import digest_of
 from bench.errors import BenchError
 from bench.index import IndexRow
-from bench.plan import read_plan
+from bench.ledger import Trial
+from bench.mode import FLOAT
+from bench.plan import Plan, read_plan
 from bench.record import Digest, Machine, Processor, Record, find_records, read_record, seal, write_atomically
 from bench.spec import Spec, parse_json, read_text, validate
 from bench.task import Task
@@ -210,6 +212,16 @@ def why_not_stood_in(record: Record, leaderboard: Path) -> str | None:
         if wanted == (proof.here, proof.there, proof.lock, proof.task_digest):
             return _why_not(proof, leaderboard, read_plan(plan).algorithm if plan else None, inputs.mode)
     return f"{machine.processor} is not shown to give the bits of {machine.stands_for.processor}"
+
+
+def why_not_tried(plan: Plan, trials: Iterable[Trial], leaderboard: Path) -> str | None:
+    """Return why trials may not count as another processor's, or None where they do not or are shown to."""
+    proofs = [proof for proof in read_stand_ins(leaderboard, plan.task) if proof.task_digest == plan.task_digest]
+    for processor in sorted({run.stand_in for trial in trials for run in trial.runs if run.stand_in}):
+        whys = [_why_not(one, leaderboard, plan.algorithm, FLOAT) for one in proofs if one.here.processor == processor]
+        if all(whys):
+            return next(filter(None, whys), f"{processor} is not shown to give another processor's bits")
+    return None
 
 
 def switches_to_repeat(record: Record, processor: str, proofs: Iterable[StandIn]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from planned import STEPS, TASK, bowl, plan_of, trial_run, write_trials
 from bench.digest import digest_of
 from bench.errors import BenchError
 from bench.ledger import append, ledger_path, read_ledger, read_studies
+from bench.lint import lint_paths
 from bench.plan import write_plan
 from bench.trials import state_of
 
@@ -35,6 +36,20 @@ def test_the_form_of_a_line_does_not_change(ledger):
         "seed", "run_id", "outcome", "select_loss", "charged_tokens", "train_seconds", "loss_chain",
     ]  # fmt: skip
     assert line["digest"] == digest_of({name: value for name, value in line.items() if name != "digest"})
+
+
+def test_trials_of_a_processor_that_stands_in_name_it_and_lint_asks_for_what_shows_that_it_may(tmp_path):
+    def run(*facts):
+        return trial_run(*facts).model_copy(update={"stand_in": "Some processor"})
+
+    path = ledger_path(tmp_path / "ledgers", PLAN)
+    write_plan(tmp_path / "plans", PLAN)
+    trials = write_trials(path, PLAN, bowl(2e-2), 3, run=run)
+    assert read_ledger(path, PLAN) == trials and {run.stand_in for trial in trials for run in trial.runs} == {
+        "Some processor"
+    }
+    with pytest.raises(BenchError, match="Some processor is not shown to give another processor's bits"):
+        list(lint_paths([tmp_path / "ledgers"]))
 
 
 def _edited(lines):

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from small import ADAMW, MUON, ROOT, make, places_in, write_task
@@ -11,6 +12,7 @@ from small import ADAMW, MUON, ROOT, make, places_in, write_task
 from bench.assemble import Request
 from bench.cli.main import main
 from bench.cli.runs import set_switches
+from bench.conduct import trial_run
 from bench.digest import digest_of
 from bench.entry import Entry
 from bench.errors import BenchError
@@ -30,6 +32,7 @@ from bench.standin import (
     stand_in_path,
     switches_to_repeat,
     why_not_stood_in,
+    why_not_tried,
 )
 from bench.task import read_task
 
@@ -96,6 +99,9 @@ def test_what_stands_in_counts_as_the_other_kind_and_says_which_processor_it_is(
     assert mine.inputs.machine_kind == record.inputs.machine_kind != own.kind
     assert processor_of(mine.machine) == processor_of(own)
     assert mine.machine.stands_for == processor_of(record.machine)
+    trial = SimpleNamespace(runs=[trial_run(path)])
+    assert trial.runs[0].stand_in == mine.machine.processor
+    assert why_not_tried(planned(tmp_path, task)[1], [trial], tmp_path / "leaderboard") is None
     monkeypatch.delenv(VARIABLE)
     again = replay(path, read_task(task), Entry(ADAMW), places_in(tmp_path), Watch())
     assert (again.verdict, again.notes) == ("identical", ())  # it is the machine that made it, whatever it counts as

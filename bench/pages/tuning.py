@@ -1,6 +1,7 @@
 """How hard an entry was to tune: its plans' ledgers as an entry's page shows them, every trial and every failure."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -56,6 +57,12 @@ class TuningView:
     tuned: Tuned | None  # by rung; None while the search goes on
     stands: str | None  # why the ledger is not this plan's, where it is not
     fixed: Mapping[str, Value]
+
+    @property
+    def stood_in(self) -> list[str]:
+        """How many trials each processor made that counts as another, in words."""
+        made = Counter(run.stand_in for line in self.trials for run in line.trial.runs[:1] if run.stand_in)
+        return [f"{count} on {processor}" for processor, count in sorted(made.items())]
 
     @property
     def anchor(self) -> str:

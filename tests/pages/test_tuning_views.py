@@ -63,6 +63,16 @@ def test_a_search_that_goes_on_has_no_values_yet(evidence):
     assert view.tuned is None and view.stands is None and tuned_rows(view) == ([], [])
 
 
+def test_trials_that_another_processor_made_in_its_stead_are_counted(muon, evidence):
+    study = study_of(evidence, "muon")
+    first, second, *rest = study.trials
+    assert muon.stood_in == []
+    run = first.runs[0].model_copy(update={"stand_in": "Other <CPU>"})
+    one = first.model_copy(update={"runs": (run, *first.runs[1:])})
+    view = tuning_view(dataclasses.replace(study, trials=(one, second, *rest)), "small", evidence.tasks["small"], None)
+    assert view.stood_in == ["1 on Other <CPU>"]
+
+
 def test_charts_name_what_they_draw(muon):
     assert "random orders" in after_k_chart(muon, "k") and "selecting loss" in sweep_chart(muon, "s")
 
