@@ -45,7 +45,6 @@ class QuantizationView:
     basis: Literal["loss", "budget"]  # at which entries are compared: losses, where the reference's rungs reach them
     modes: tuple[str, ...]
     entries: tuple[str, ...]  # lowest float loss first
-    drawn: int  # of them, from the first on
     cells: Mapping[tuple[str, str], ModeRow]  # by entry and mode, the reference's too
     chart: Drawn
     lost: tuple[Lost, ...]  # that no seed came through with
@@ -54,6 +53,11 @@ class QuantizationView:
     scatter: Drawn | None  # of outliers of the weights and degradations
     rung: str  # at which entries are shown: the lowest ranked one, where modes of training are run
     table: ModeTable
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """The entries that the heat map has room for."""
+        return self.entries[:DRAWN]
 
     @property
     def anchor(self) -> str:
@@ -109,7 +113,6 @@ def quantization_view(task: str, track: str, material: Material) -> Quantization
         basis=basis,
         modes=tuple(modes),
         entries=tuple(entries),
-        drawn=min(DRAWN, len(entries)),
         cells=cells,
         chart=heat_map(task, track, entries[:DRAWN], modes, beyond, basis),
         lost=lost,

@@ -3,7 +3,8 @@
 import pytest
 import synthetic
 
-from bench.pages.boards import ROWS, files, sheet
+from bench.mode import modes_named
+from bench.pages.boards import ROWS, _telling, files, sheet
 from bench.pages.shell import Page, render
 from bench.pages.views import board_view
 
@@ -31,3 +32,12 @@ def test_a_record_s_page_stays_small(site):
 
 def test_what_every_page_loads_is_small(sources):
     assert sum(len(text.encode()) for text in sources.static.values()) < 60_000
+
+
+def test_columns_of_modes_that_round_to_few_bits_are_shown_and_the_rest_is_asked_for():
+    assert [mode for mode in modes_named("all") if _telling(mode)] == [
+        "qat-w4a4-absmax",
+        "ptq-w3",
+        "ptq-w4",
+        "ptq-w4a4",
+    ]

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from bench.pages.plot import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, Band, Series, legend, plot
+from bench.pages.plot import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, Band, Series, _path, legend, plot
 
 HEIGHT = 250
 
@@ -56,6 +56,10 @@ def test_every_axis_has_ticks_inside_its_room(values):
         svg = drawn([Series("a", list(enumerate(values)))], y=Axis("y", log=log))
         heights = [float(found) for found in re.findall(rf'class="grid" d="M{LEFT} ([\d.]+)H', svg)]
         assert heights and all(TOP <= height <= HEIGHT - BOTTOM for height in heights)
+
+
+def test_places_are_written_to_a_tenth_and_whole_ones_without_it():
+    assert _path([(1.0, 10.06), (2.25, 30.0), (100.04, 0.5)]) == "1 10.1L2.2 30L100 0.5"
 
 
 def test_text_is_escaped_and_the_same_arguments_give_the_same_bytes():

@@ -9,7 +9,7 @@ import pytest
 from bench.children import Failed
 from bench.mode import read_mode
 from bench.pages import words
-from bench.pages.quantization import Gap, ends, quantization_pages, quantization_view
+from bench.pages.quantization import DRAWN, Gap, ends, heat_map, quantization_pages, quantization_view
 from bench.score.degradation import Estimate
 
 RUNG = 0.5  # of small: the lowest that is compared
@@ -56,6 +56,15 @@ def test_the_map_holds_every_figure_of_its_basis_and_frames_those_that_are_told(
     figures = [row.compared.at_equal_loss for (entry, _), row in view.cells.items() if entry != view.reference]
     there = [found for found in figures if found is not None]
     assert there and len(re.findall(r'"told":1', view.chart.spec)) >= sum(found.sure for found in there) > 0
+
+
+def test_the_map_draws_so_many_entries_and_puts_a_long_name_of_a_mode_on_two_lines(view):
+    cells = {(f"e{i}", mode): Estimate(0.1 * i, 0.0, 1.0) for i in range(4) for mode in ("ptq-w3", "ptq-w4a4-hadamard")}
+    chart = heat_map("small", "tuned", ["e0", "e2"], ["ptq-w3", "ptq-w4a4-hadamard"], cells, "loss")
+    assert set(re.findall(r'"entry":"(e\d)"', chart.spec)) == {"e0", "e2"}
+    assert "? ['ptq-w3'] " in chart.spec and "? ['ptq-w4a4', 'hadamard'] " in chart.spec
+    many = dataclasses.replace(view, entries=tuple(f"e{i}" for i in range(DRAWN + 3)))
+    assert len(many.drawn) == DRAWN and view.drawn == view.entries
 
 
 def test_places_change_where_rounding_costs_some_more_than_others(view):
