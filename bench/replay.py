@@ -34,7 +34,7 @@ class Replayed:
     steps: int  # made again
     first_difference: int | None  # step at which loss or gradient norm first differ
     largest_gap: float  # nats, over all losses that both have
-    differing: tuple[str, ...]  # parts of the record that a whole replay did not give again
+    differing: tuple[str, ...]  # parts of the record that did not come back; of its first steps, the outcome alone
     notes: tuple[str, ...]  # why bits may differ here
     weights: Path | None
     machine: Machine  # that made it again
@@ -68,7 +68,9 @@ def replay(
     outcome, final = _make_again(assembly, guard, progress, watch, whole=steps is None)
     first, gap = compare_steps(log, progress)
     mine = measured(assembly, progress, final, assembly.workers)
-    differing = () if steps is not None else compare_records(record, mine, outcome)
+    differing = (
+        compare_records(record, mine, outcome) if steps is None else _fell_short(record, progress, outcome, steps)
+    )
     same = first is None and _milestones(log, progress) and not differing
     if steps is None and final and final.score_loss is not None and record.score_loss is not None:
         gap = abs(final.score_loss - record.score_loss)  # only the end of a run is scored
@@ -176,6 +178,12 @@ def compare_records(record: Record, mine: dict[str, Any], outcome: Outcome) -> t
     here = json.loads(json.dumps({**mine, "outcome": outcome}))
     there = record.model_dump(mode="json", exclude_defaults=True)  # a field that a record is too old for is none
     return tuple(name for name in MEASURED if here[name] != there[name])
+
+
+def _fell_short(record: Record, progress: Progress, outcome: Outcome, steps: int) -> tuple[str, ...]:
+    """Name the outcome where the first steps were not all made, or ended in what the record's did not end in."""
+    as_recorded = outcome == "finished" or (steps, outcome) == (record.steps, record.outcome)
+    return () if progress.step == steps and as_recorded else ("outcome",)
 
 
 def _as_logged(value: float) -> float | None:

@@ -1,5 +1,6 @@
 """Replay: the same bits are called identical, other bits are found and named with their step."""
 
+import dataclasses
 import gzip
 import json
 import subprocess
@@ -113,6 +114,24 @@ def test_a_crash_replays_as_a_crash(tmp_path):
     result = again(path, task, tmp_path, entry)
     assert read_record(path).outcome == "crashed" and read_record(path).steps == 20
     assert (result.verdict, result.differing) == ("identical", ())
+    assert again(path, task, tmp_path, entry, steps=20).verdict == "identical"  # all that the record has
+
+
+@pytest.mark.parametrize("notes", [[], ["another machine"]])
+def test_first_steps_that_fail_where_the_run_did_not_are_different(tmp_path, monkeypatch, notes):
+    task = write_task(tmp_path)
+    path = make(task, ADAMW, tmp_path)
+    whole = replays.train
+
+    def failing(parts, course, progress, *rest):
+        whole(parts, dataclasses.replace(course, stop_after=7), progress, *rest)
+        raise RuntimeError("no more")
+
+    monkeypatch.setattr(replays, "train", failing)
+    monkeypatch.setattr(replays, "differences", lambda record, setting: notes)
+    result = again(path, task, tmp_path, steps=20)
+    assert (result.verdict, result.steps, result.differing) == ("different", 7, ("outcome",))
+    assert result.first_difference is None
 
 
 def test_the_checkpoint_that_is_made_again_has_the_record_s_digest(tmp_path):
