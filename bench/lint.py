@@ -1,6 +1,6 @@
 """Lint: everything that lies in a folder is loaded and validated, without torch, and summed up in a line each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bench.children import is_downstream, is_quantized, quantized_path, read_downstream, read_quantized
@@ -11,6 +11,8 @@ from bench.forbidden import refuse
 from bench.ledger import read_ledger
 from bench.plan import read_plan
 from bench.record import read_log, read_record
+from bench.release import NAME as RELEASE
+from bench.release import read_release
 from bench.rerun import MAINTAINERS, read_maintainers
 from bench.spec import read_text, read_toml
 from bench.standin import FOLDER, check_stand_in, why_not_stood_in, why_not_tried
@@ -18,7 +20,7 @@ from bench.task import read_task, rung_name
 from bench.timings import read_timing
 from bench.versions import NAME, check_record, check_task, pins_of_record, pins_of_task, read_pins
 
-UNREAD = {"tuned", "site", "static", "templates"}  # folders of what has a check of its own, or none
+UNREAD = {"tuned", "site", "static", "templates"}  # folders whose files have a check of their own, or none
 SHOW = "commit what bench stand-in wrote on the machine that made it"
 VARIANTS = 2  # of one algorithm, at most, that are ranked (protocol B)
 
@@ -29,31 +31,42 @@ def lint_paths(paths: list[Path]) -> Iterator[str]:
         if not path.exists():
             raise BenchError(f"{path}: no such file or folder")
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            line = None if UNREAD & set(file.relative_to(path).parts) else _lint_file(file)
+            line = None if _unread(file.relative_to(path).parents, path) else _lint_file(file)
             if line:
                 yield f"{file}: {line}"
+
+
+def _unread(folders: Iterable[Path], root: Path) -> bool:
+    """Return whether a file lies below a folder that is not for lint; an algorithm may have the name of one."""
+    return any(folder.name in UNREAD and not (root / folder / "optimizer.py").exists() for folder in folders)
 
 
 def _lint_file(path: Path) -> str | None:
     if path.name.startswith("."):
         return None
+    above = path.absolute().parents
     if path.suffix == ".jsonl":
-        plan = read_plan(path.parents[2] / "plans" / path.parent.name / f"{path.stem}.json")
+        plan = read_plan(above[2] / "plans" / above[0].name / f"{path.stem}.json")
         trials = read_ledger(path, plan)
-        if why := why_not_tried(plan, trials, path.parents[2]):
+        if why := why_not_tried(plan, trials, above[2]):
             raise BenchError(f"{path}: {why}", SHOW)
         return f"ledger of {plan.entry} on {plan.task}, {len(trials)} trials"
     if path.suffix == ".json":
+        if path.name == RELEASE:
+            release = read_release(path.parent)
+            return f"release {release.version} of {len(release.records)} records, {len(release.files)} files beside it"
+        if any((folder / RELEASE).is_file() for folder in above[:2]):
+            return None  # a board of a release, which holds its digest
         if path.name == NAME:
             read_pins(path)
             return "versions of tasks that have records"
-        if path.parents[1].name == "plans":
+        if above[1].name == "plans":
             plan = read_plan(path)
             return f"plan of {plan.entry} on {plan.task}, look {plan.look}, digest {plan.digest[:12]}"
-        if path.parents[1].name == "timings":
+        if above[1].name == "timings":
             timing = read_timing(path)
             return f"timing of {timing.entry} on {timing.task}: {timing.ratio:.3f} of {timing.reference}'s step"
-        if path.parents[1].name == FOLDER:
+        if above[1].name == FOLDER:
             proof = check_stand_in(path)
             return f"{proof.here.processor} for {proof.there.processor} on {proof.task}: {len(proof.shown)} runs shown"
         if is_downstream(path):

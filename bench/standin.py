@@ -19,6 +19,7 @@ from pathlib import Path
 from pydantic import Field
 
 from bench.digest import digest_of
+from bench.entry import MODE
 from bench.errors import BenchError
 from bench.index import IndexRow
 from bench.ledger import Trial
@@ -189,11 +190,15 @@ def read_stand_ins(leaderboard: Path, task: str) -> list[StandIn]:
 
 def check_stand_in(path: Path) -> StandIn:
     """Return what a published file shows; raise BenchError unless each run has its record, made by one of the two."""
-    proof, records = read_stand_in(path), path.parents[2] / "records" / path.parent.name
+    proof, leaderboard = read_stand_in(path), path.absolute().parents[2]
+    records = leaderboard / "records" / proof.task
     for one in proof.shown:
         record = next(map(read_record, records.glob(f"*/{one.run_id}.json")), None)
-        if record is None or (one.mode, one.steps, one.loss_chain, proof.lock, proof.task_digest) != (
-            record.inputs.mode, record.steps, record.chains.loss, record.machine.lock, record.inputs.task_digest,
+        if record is None or (
+            one.algorithm, one.mode, one.steps, one.loss_chain, proof.lock, proof.task_digest,
+        ) != (
+            _algorithm(record, leaderboard), record.inputs.mode, record.steps, record.chains.loss, record.machine.lock,
+            record.inputs.task_digest,
         ) or (processor_of(record.machine), record.machine.stands_for) not in (
             (proof.there, None), (proof.here, proof.there),
         ):  # fmt: skip
@@ -206,19 +211,27 @@ def why_not_stood_in(record: Record, leaderboard: Path) -> str | None:
     machine, inputs = record.machine, record.inputs
     if machine.stands_for is None:
         return None
-    plan = next((leaderboard / "plans" / record.task).glob(f"*-{(record.plan or 'none')[:16]}.json"), None)
     wanted = processor_of(machine), machine.stands_for, machine.lock, inputs.task_digest
     for proof in read_stand_ins(leaderboard, record.task):
         if wanted == (proof.here, proof.there, proof.lock, proof.task_digest):
-            return _why_not(proof, leaderboard, read_plan(plan).algorithm if plan else None, inputs.mode)
+            return _why_not(proof, leaderboard, _algorithm(record, leaderboard), inputs.mode)
     return f"{machine.processor} is not shown to give the bits of {machine.stands_for.processor}"
+
+
+def _algorithm(record: Record, leaderboard: Path) -> str | None:
+    """Return the algorithm that a record's plan names; None where it has no plan there."""
+    plan = next((leaderboard / "plans" / record.task).glob(f"*-{(record.plan or 'none')[:16]}.json"), None)
+    return read_plan(plan).algorithm if plan else None
 
 
 def why_not_tried(plan: Plan, trials: Iterable[Trial], leaderboard: Path) -> str | None:
     """Return why trials may not count as another processor's, or None where they do not or are shown to."""
     proofs = [proof for proof in read_stand_ins(leaderboard, plan.task) if proof.task_digest == plan.task_digest]
-    for processor in sorted({run.stand_in for trial in trials for run in trial.runs if run.stand_in}):
-        whys = [_why_not(one, leaderboard, plan.algorithm, FLOAT) for one in proofs if one.here.processor == processor]
+    made = {
+        (run.stand_in, str(trial.values.get(MODE, FLOAT))) for trial in trials for run in trial.runs if run.stand_in
+    }
+    for processor, mode in sorted(made):
+        whys = [_why_not(one, leaderboard, plan.algorithm, mode) for one in proofs if one.here.processor == processor]
         if all(whys):
             return next(filter(None, whys), f"{processor} is not shown to give another processor's bits")
     return None

@@ -3,23 +3,18 @@
 import json
 import os
 import sys
-from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 from small import ADAMW, MUON, ROOT, make, places_in, write_task
+from standins import OTHER, of_another, planned, record_of_another, request_of, shown
 
-from bench.assemble import Request
 from bench.cli.main import main
 from bench.cli.runs import set_switches
 from bench.conduct import trial_run
 from bench.digest import digest_of
 from bench.entry import Entry
 from bench.errors import BenchError
-from bench.lint import lint_paths
-from bench.machine import kernel_switches
-from bench.plan import make_plan, write_plan
-from bench.record import log_path, read_record, seal
+from bench.record import read_record, seal
 from bench.replay import replay
 from bench.run import run
 from bench.setting import Watch, settle
@@ -31,63 +26,11 @@ from bench.standin import (
     settings_of,
     stand_in_path,
     switches_to_repeat,
-    why_not_stood_in,
-    why_not_tried,
 )
 from bench.task import read_task
 
-OTHER = "Processor of another party"
 SIGNUM = ROOT / "baselines" / "signum" / "signum.toml"
-
-
-def planned(folder, task, entry=ADAMW):
-    """Write a plan for another processor, and return a request of it."""
-    found = Entry(entry)
-    yardstick = None if entry == ADAMW else planned(folder, task)[1]
-    plan = make_plan("small", read_task(task), found, "9" * 64, yardstick)
-    write_plan(folder / "leaderboard" / "plans", plan)
-    request = Request("small", read_task(task), found, found.values({}), "bf16", 1.0, "tuned", 0, plan.digest)
-    return request, plan
-
-
-def of_another(path, folder, **machine):
-    """Move a record to a leaderboard as one that another processor made, sealed and named as it would be."""
-    table = json.loads(path.read_text())
-    table["machine"] |= {"processor": OTHER, "switches": {}, "stands_for": None, **machine}
-    record = read_record(path)
-    there = type(record.machine).model_validate({**table["machine"]})
-    table["inputs"]["machine_kind"] = there.kind
-    table["run_id"] = digest_of(table["inputs"])
-    home = folder / "leaderboard" / "records" / record.task / record.plan[:16]
-    home.mkdir(parents=True, exist_ok=True)
-    moved = home / f"{table['run_id']}.json"
-    log_path(moved).write_bytes(log_path(path).read_bytes())
-    moved.write_text(json.dumps(seal(table)))
-    return moved
-
-
-@pytest.fixture
-def theirs(tmp_path, monkeypatch):
-    """A leaderboard with another processor's record of AdamW; the task's folder is the current one."""
-    monkeypatch.chdir(tmp_path)
-    for name in (VARIABLE, *kernel_switches()):  # libraries of other tests set some
-        monkeypatch.delenv(name, raising=False)
-    task = write_task(tmp_path)
-    return task, of_another(run(planned(tmp_path, task)[0], places_in(tmp_path), Watch()), tmp_path)
-
-
-def shown(theirs, tmp_path, monkeypatch):
-    """Show that this processor gives the record's run, and have it stand in from here on."""
-    task, path = theirs
-    record, proof = read_record(path), tmp_path / "leaderboard" / "standins" / "small" / "pair.json"
-    add_shown(proof, record, "adamw", settle(request_of(task), Watch()).machine, "somebody")
-    monkeypatch.setenv(VARIABLE, str(proof))
-    return proof, record
-
-
-def request_of(task, entry=ADAMW, mode="bf16"):
-    found = Entry(entry)
-    return Request("small", read_task(task), found, found.values({}), mode, 1.0, "declared", 0)
+theirs = pytest.fixture(record_of_another)
 
 
 def test_what_stands_in_counts_as_the_other_kind_and_says_which_processor_it_is(theirs, tmp_path, monkeypatch):
@@ -99,9 +42,7 @@ def test_what_stands_in_counts_as_the_other_kind_and_says_which_processor_it_is(
     assert mine.inputs.machine_kind == record.inputs.machine_kind != own.kind
     assert processor_of(mine.machine) == processor_of(own)
     assert mine.machine.stands_for == processor_of(record.machine)
-    trial = SimpleNamespace(runs=[trial_run(path)])
-    assert trial.runs[0].stand_in == mine.machine.processor
-    assert why_not_tried(planned(tmp_path, task)[1], [trial], tmp_path / "leaderboard") is None
+    assert trial_run(path).stand_in == mine.machine.processor
     monkeypatch.delenv(VARIABLE)
     again = replay(path, read_task(task), Entry(ADAMW), places_in(tmp_path), Watch())
     assert (again.verdict, again.notes) == ("identical", ())  # it is the machine that made it, whatever it counts as
@@ -178,25 +119,6 @@ def test_what_is_shown_later_stands_beside_what_was_shown_before(theirs, tmp_pat
     machine = settle(request_of(theirs[0]), Watch()).machine
     add_shown(proof, other, "muon", machine, "somebody")
     assert read_stand_in(proof).covered == {("adamw", "bf16"), ("muon", "bf16")}
-
-
-def test_lint_asks_for_what_shows_that_a_record_may_count_as_another(theirs, tmp_path, monkeypatch):
-    task, path = theirs
-    proof, _ = shown(theirs, tmp_path, monkeypatch)
-    leaderboard = tmp_path / "leaderboard"
-    places = replace(places_in(tmp_path), records=leaderboard / "records")
-    found = read_record(run(replace(request_of(task), seed=5), places, Watch()))
-    (leaderboard / "versions.json").write_text(json.dumps({"small": {"1": read_task(task).digest}}))
-    assert any("1 runs shown" in line for line in lint_paths([leaderboard]))
-    assert why_not_stood_in(found, leaderboard) is None
-    text = proof.read_text()
-    proof.unlink()
-    with pytest.raises(BenchError, match=f"is not shown to give the bits of {OTHER}"):
-        list(lint_paths([leaderboard]))
-    proof.write_text(text)
-    path.unlink()
-    with pytest.raises(BenchError, match="has no such record"):
-        list(lint_paths([leaderboard / "standins"]))
 
 
 @pytest.fixture

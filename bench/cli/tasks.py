@@ -12,7 +12,7 @@ from bench.forecast import MFU, Purchase, forecast, render_forecast
 from bench.places import PUBLISHED, data_folder
 from bench.task import read_task, rung_name
 
-DEFAULTS = (Path("tasks"), Path("baselines"), PUBLISHED / "records")  # what lint looks at
+DEFAULTS = (Path("tasks"), Path("baselines"), PUBLISHED)  # what lint looks at
 
 
 @app.command(**example("data tasks/nano.toml"))
@@ -77,7 +77,7 @@ def entries(
     print(render(lines, output.value), end="")
 
 
-@app.command(**example("lint tasks baselines leaderboard/records"))
+@app.command(**example("lint tasks baselines leaderboard"))
 def lint(
     paths: Annotated[list[Path] | None, typer.Argument(help="files or folders; all by default")] = None,
 ) -> None:

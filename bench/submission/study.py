@@ -13,6 +13,7 @@ from bench.plan import Plan, all_plans, plan_path
 from bench.record import Record, find_records, read_record
 from bench.rerun import read_maintainers
 from bench.spec import read_toml
+from bench.standin import why_not_tried
 from bench.submission.after import measured
 from bench.submission.beneath import lay
 from bench.submission.desk import Desk, short
@@ -172,6 +173,8 @@ class Study:
 
     def _ledger(self, told: Told, trials: list[Trial], records: list[Record]) -> None:
         """Hold each trial to what it must be, and to the versions of the harness that the records tell of."""
+        if why := why_not_tried(self.plan, trials, self.desk.base / "leaderboard"):
+            self.desk.add(self.ledger, "stand_in", why)
         for number, reason in oddities(told, trials):
             self.desk.add(self.ledger, f"line {number + 1}", reason)
         if strange := unexplained(told, trials, records):
