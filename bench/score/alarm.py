@@ -144,10 +144,11 @@ def alarm_note(verdict: Verdict, reference: str) -> str:
             f"undertuned baseline? {trial} ended {by:.1f} standard errors below {reference}: "
             f"{SEEDS} seeds of it will tell (bench challenge)"
         )
-    said = f"{verdict.seeds} seeds of {trial} end {verdict.gap:.4f} nats below {reference}"
-    if verdict.holds:
-        return f"undertuned baseline: {said}, {verdict.gap / verdict.error:.1f} standard errors"
-    return f"no undertuned baseline: {said}, within {ALARM:g} standard errors ({verdict.error:.4f})"
+    side, errors = "below" if verdict.gap > 0 else "above", abs(verdict.gap) / verdict.error
+    return (
+        f"{'' if verdict.holds else 'no '}undertuned baseline: {verdict.seeds} seeds of {trial} end "
+        f"{abs(verdict.gap):.4f} nats {side} {reference}, {errors:.1f} standard errors"
+    )
 
 
 def _rows_of(chosen: Selection, reference: str) -> list[IndexRow]:

@@ -103,7 +103,7 @@ def make_board(
     no_speedup, rises = judge_ladder(ground.measured, noise)
     found = _tau(given, track, ground)
     seeds = [len(rung.losses) for rung in sorted(ground.measured, key=lambda rung: rung.charged_tokens)]
-    scorer = Scorer(curve, fit, noise, seeds, found, looks)
+    scorer = Scorer(curve, fit, noise, seeds, found, looks, looks.get(reference, 0))
     not_ranked = _not_ranked(track, None if found is None else found.value, no_speedup, no_interval(noise))
     scored, failing = _scored(rows, ladder, scorer, sorted(stable), no_speedup, costs or {}, logs or {})
     if standings and not_ranked is None:
@@ -183,10 +183,16 @@ def _ground(
     if len(measured) < 2:
         _refuse_short_ladder(chosen, task, reference, measured)
     curve = Curve.through([rung.charged_tokens for rung in measured], [mean_of(rung) for rung in measured])
-    noise = pool(rung.losses for row in by_name.values() for rung in row.rungs)
+    noise = _pooled(by_name.values())
     unstable = unstable_budgets(curve, ladder, rows, noise)
     on_ladder = {r.budget for row in rows for r in row.rungs if curve.tokens[0] <= r.tokens <= curve.tokens[-1]}
     return _Ground(chosen, ladder, rows, measured, curve, noise, unstable, frozenset(on_ladder - set(unstable)))
+
+
+def _pooled(rows: Iterable[Row]) -> Noise:
+    """Return the seed noise of all cells; runs that two tunings of an entry share, at the same values, count once."""
+    cells = dict.fromkeys((rung.budget, tuple(rung.seeds), tuple(rung.losses)) for row in rows for rung in row.rungs)
+    return pool(losses for _, _, losses in cells)
 
 
 def _tau(given: Tau | None, track: str, ground: _Ground) -> Tau | None:

@@ -21,7 +21,7 @@ from bench.task import rung_name
 
 COLUMNS = (
     "entry", "rung", "seeds", "bf16", "in mode", "degradation", "beyond the reference, at equal loss",
-    "at equal budget", "speedup in mode", "rank", "failed",
+    "at equal budget", "speedup in mode", "rank", "failed", "notes",
 )  # fmt: skip
 LINKS = ("mode", "rung", "side", "measure", "entries", "rank correlation with degradation")
 CROSSED = (
@@ -83,11 +83,12 @@ def _line(row: ModeRow) -> list[str]:
         cell.entry, rung_name(cell.budget), str(len(cell.seeds)), f"{cell.float_loss:.4f}", f"{cell.loss:.4f}",
         _estimate(compared.degradation), _estimate(compared.at_equal_loss), _estimate(compared.at_equal_budget),
         shown, "" if row.rank is None else f"{row.float_rank} -> {row.rank}", str(cell.failed or ""),
+        ", ".join(row.caveats),
     ]  # fmt: skip
 
 
 def _lost_line(one: Lost) -> list[str]:
-    return [one.entry, rung_name(one.budget), "0", *[""] * (len(COLUMNS) - 4), one.why]
+    return [one.entry, rung_name(one.budget), "0", *[""] * (len(COLUMNS) - 5), one.why, ""]
 
 
 def _shares(worth: Worth) -> str:
@@ -148,6 +149,7 @@ def _facts(row: ModeRow) -> dict[str, Any]:
         "speedup": row.speedup and asdict(row.speedup),
         "rank": row.rank,
         "bf16_rank": row.float_rank,
+        "caveats": list(row.caveats),
     }
 
 
@@ -156,7 +158,7 @@ def _csv(table: ModeTable) -> str:
     names = ["task", "track", "mode", "entry", "budget", "seeds", "bf16_loss", "loss", "failed"]
     names += [f"{name}{end}" for name in estimates for end in ("", "_low", "_high")]
     of_speedup = ("value", "bound", "limit", "low", "high")  # with no value, the limit is a bound
-    names += ["speedup", *(f"speedup_{name}" for name in of_speedup[1:]), "bf16_rank", "rank"]
+    names += ["speedup", *(f"speedup_{name}" for name in of_speedup[1:]), "bf16_rank", "rank", "caveats"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
@@ -169,7 +171,7 @@ def _csv(table: ModeTable) -> str:
                 found: Estimate | None = getattr(compared, name)
                 line += [None] * 3 if found is None else [found.value, found.low, found.high]
             line += [speedup and getattr(speedup, name) for name in of_speedup]
-            writer.writerow([*line, row.float_rank, row.rank])
+            writer.writerow([*line, row.float_rank, row.rank, ", ".join(row.caveats)])
     for one in table.lost:
         line = [table.task, table.track, one.mode, one.entry, one.budget, 0, None, None, one.failed]
         writer.writerow([*line, *[None] * (len(names) - len(line))])
@@ -179,7 +181,7 @@ def _csv(table: ModeTable) -> str:
 def _grid(lines: Sequence[list[str]], names: tuple[str, ...], format: str) -> str:
     """Return the table without the columns that are empty throughout."""
     kept = [i for i in range(len(names)) if any(line[i] for line in lines)]
-    left = ("entry", "mode", "side", "measure")
+    left = ("entry", "mode", "side", "measure", "notes")
     align = ["left" if names[i] in left else "right" for i in kept]
     rows = [[line[i] for i in kept] for line in lines]
     return str(tabulate(rows, [names[i] for i in kept], tablefmt=format, disable_numparse=True, colalign=align))

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from bench.errors import BenchError
 from bench.index import IndexRow
 from bench.mode import FLOAT, read_mode
-from bench.score.board import make_board, tuning_noise
+from bench.score.board import Board, make_board, tuning_noise
 from bench.score.cells import Selection, select
 from bench.score.degradation import Cell, Compared, compare
 from bench.score.measured import Children, Crossed, Finished, Link, Measures, crossed, finished, links, measures
 from bench.score.placebo import Tau
 from bench.score.speedup import Speedup
+from bench.score.wording import UNSTABLE, caveats
 from bench.task import Task
 
 
@@ -25,6 +26,7 @@ class ModeRow:
     speedup: Speedup | None  # against the reference in the same mode
     rank: int | None  # in the mode, by mean loss at the rung among those measured in it; of ranked entries
     float_rank: int | None  # of the same entries in bf16
+    caveats: tuple[str, ...] = ()  # what the speedup is headed by, as on a board
 
     @property
     def cell(self) -> Cell:
@@ -104,9 +106,9 @@ def mode_table(
             key=lambda cell: (cell.entry != task.reference, cell.entry, cell.budget),
         )
         read = mine[0].entry == task.reference
-        speedups = _speedups(there, mine, task, name, track, tau, twins, looks, controls) if read else {}
+        board = _board(there, mine, task, name, track, tau, twins, looks, controls) if read else None
         unranked = {task.reference, *controls, *(twins or {})}
-        found[name] = _ranked(compare(mine, task.reference), speedups, unranked)
+        found[name] = _ranked(compare(mine, task.reference), board, unranked)
     if unread := [name for name, lines in found.items() if lines[0].cell.entry != task.reference]:
         notes.append(f"no speedups in {', '.join(unread)}: {task.reference} was not measured there")
     measured = measures(chosen.cells, there.finished)
@@ -194,11 +196,11 @@ def _add(
         there.lost.append(Lost(entry, name, budget, len(failed[name]), why))
 
 
-def _speedups(
+def _board(
     there: _Found, cells: Sequence[Cell], task: Task, mode: str, track: str, tau: Tau | None,
     twins: Mapping[str, str] | None, looks: Mapping[str, int] | None, controls: Collection[str],
-) -> dict[tuple[str, float], Speedup]:  # fmt: skip
-    """Return the speedups within a mode: those of a board whose losses are the mode's."""
+) -> Board | None:  # fmt: skip
+    """Return the board whose losses are the mode's; None where it has no ladder."""
     chosen, notes, rows = there.chosen, there.notes, there.rows
     definition = read_mode(mode)
     if definition.kind == "after":
@@ -216,17 +218,30 @@ def _speedups(
                            looks=looks, controls=controls, standings=False)  # fmt: skip
     except BenchError as error:
         notes.append(f"no speedups in {mode}: {error.what}")
-        return {}
+        return None
     if board.no_speedup:
         notes.append(f"no speedups in {mode}: {board.no_speedup}")
-    return {(row.entry, budget): speedup for row in board.rows for budget, speedup in row.speedups.items()}
+    return board
 
 
-def _ranked(
-    compared: Iterable[Compared], speedups: Mapping[tuple[str, float], Speedup], unranked: Collection[str]
-) -> tuple[ModeRow, ...]:
-    """Return the rows with their places at each rung, in the mode and in bf16, among the same entries."""
-    compared = list(compared)
+Told = tuple[Speedup | None, tuple[str, ...]]  # a speedup, and what it is headed by
+
+
+def _told(board: Board | None) -> dict[tuple[str, float], Told]:
+    """Return the board's speedups by entry and rung."""
+    if board is None:
+        return {}
+    return {
+        (row.entry, rung.budget): (found, caveats(board, rung, found))
+        for row in (board.reference, *board.rows)
+        for rung in row.rungs
+        for found in [row.speedups.get(rung.budget)]
+    }
+
+
+def _ranked(compared: Iterable[Compared], board: Board | None, unranked: Collection[str]) -> tuple[ModeRow, ...]:
+    """Return the rows with their places at each ranked rung, in the mode and in bf16, among the same entries."""
+    compared, told = list(compared), _told(board)
     losses: dict[float, list[float]] = {}
     floats: dict[float, list[float]] = {}
     for cell in (one.cell for one in compared if one.cell.entry not in unranked):
@@ -235,9 +250,10 @@ def _ranked(
     found = []
     for one in compared:
         cell = one.cell
+        speedup, headed = told.get((cell.entry, cell.budget), (None, ()))
         places: tuple[int | None, int | None] = (None, None)
-        if cell.entry not in unranked:
+        if cell.entry not in unranked and UNSTABLE not in headed:
             lower = bisect_left(losses[cell.budget], cell.loss), bisect_left(floats[cell.budget], cell.float_loss)
             places = 1 + lower[0], 1 + lower[1]
-        found.append(ModeRow(one, speedups.get((cell.entry, cell.budget)), *places))
+        found.append(ModeRow(one, speedup, *places, headed))
     return tuple(found)

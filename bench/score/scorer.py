@@ -35,6 +35,7 @@ class Scorer:
     seeds: list[int]  # of the ladder's rungs, in the curve's order
     tau: Tau | None
     looks: Mapping[str, int]
+    reference_look: int = 0  # of the ladder's own seeds, which every speedup rests on
 
     def score(self, rows: list[Row]) -> list[Row]:
         """Return the rows with speedups, all read off the ladder at once.
@@ -61,7 +62,8 @@ class Scorer:
         """n_ref is the fewer seeds of the two rungs about the equal-loss point; both arms carry the tuning noise."""
         before, after = self.curve.neighbours(equal_loss_tokens)
         seeds = min(self.seeds[before], self.seeds[after])
-        t2, level = self._t2(slope), level_of_look(self.looks.get(row.entry, 0))
+        look = max(self.looks.get(row.entry, 0), self.reference_look)
+        t2, level = self._t2(slope), level_of_look(look)
         return margin(self.noise, own, len(rung.losses), seeds, t2, t2, level, self.tau_df)
 
     def _adjusted(self, found: list[Speedup], rows: list[Row]) -> list[Speedup]:
@@ -146,7 +148,8 @@ def with_correlation(row: Row, reference: Row) -> Row:
 
 
 def mean_correlation(rows: Sequence[Row]) -> float | None:
-    """Return the mean of the rows' correlations, each weighing as many as its degrees of freedom."""
-    found = [row.correlation for row in rows if row.correlation is not None]
+    """Return the mean of the rows' correlations, each weighing as many as its degrees of freedom; those of the same
+    runs count once."""
+    found = dict.fromkeys(row.correlation for row in rows if row.correlation is not None)
     df = sum(one.df for one in found)
     return math.fsum(one.value * one.df for one in found) / df if df else None

@@ -11,7 +11,7 @@ from bench.score.export import board_facts, csv_text
 from bench.score.rows import Standing
 from bench.score.search import Extent, Search
 from bench.score.speedup import Speedup
-from bench.score.wording import bounded, dominated, heading, levelled, notes, read_beyond_one_pass
+from bench.score.wording import bounded, caveats, dominated, heading, levelled, notes
 from bench.score.wording import sentences as sentences
 from bench.task import Task, rung_name
 
@@ -60,13 +60,8 @@ def _failures(rung: Rung) -> str:
 
 
 def _flags(row: Row | None, rung: Rung, speedup: Speedup | None, board: Board) -> str:
-    flags = {
-        "multi-epoch": rung.budget in board.multi_epoch,
-        "reference read multi-epoch": speedup is not None and read_beyond_one_pass(rung, speedup, board),
-        "unstable": rung.budget in board.unstable,
-        "placebo": row is not None and row.placebo_of is not None,
-    }
-    return ", ".join(word for word, holds in flags.items() if holds)
+    placebo = row is not None and row.placebo_of is not None
+    return ", ".join([*caveats(board, rung, speedup), *["placebo"] * placebo])
 
 
 def _ladder_line(rung: Rung, board: Board) -> list[str]:

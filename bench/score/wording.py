@@ -11,6 +11,7 @@ from bench.score.speedup import Speedup
 from bench.score.statistics import LEVEL
 from bench.task import HubText, Task, rung_name
 
+UNSTABLE = "unstable"
 LARGE = 1.4  # beside any figure above it stands what is known of scale (protocol H)
 OF_SCALE = (
     "elsewhere a speedup of 1.4 at 0.1B parameters fell to 1.1 at 1.2B (arXiv 2509.02046; arXiv 2512.05620 disagrees)"
@@ -126,6 +127,16 @@ def read_beyond_one_pass(rung: Rung, speedup: Speedup, board: Board) -> bool:
     return repeats and speedup.figure * rung.charged_tokens > once * (1 + 1e-9)
 
 
+def caveats(board: Board, rung: Rung, speedup: Speedup | None) -> tuple[str, ...]:
+    """Return what a figure at a rung is headed by: text that was repeated, a rung that is not ranked (protocol C)."""
+    found = {
+        "multi-epoch": rung.budget in board.multi_epoch,
+        "reference read multi-epoch": speedup is not None and read_beyond_one_pass(rung, speedup, board),
+        UNSTABLE: rung.budget in board.unstable,
+    }
+    return tuple(word for word, holds in found.items() if holds)
+
+
 def notes(board: Board) -> list[str]:
     found = list(board.notes)
     if board.no_speedup is not None:
@@ -144,10 +155,11 @@ def notes(board: Board) -> list[str]:
 
 
 def _of_looks(board: Board) -> list[str]:
-    """Say which entries' seeds were looked at before more were added (protocol D)."""
+    """Say which entries' seeds, or whether the reference's, were looked at before more were added (protocol D)."""
     levels = {row.entry: max(found.level for found in row.speedups.values()) for row in board.rows if row.speedups}
+    own = {entry for entry, look in (board.scorer.looks if board.scorer else {}).items() if look}
     return [
-        f"{entry}: seeds were looked at before, and it is tested at {level:g}"
+        f"{entry}: {'the reference’s ' * (entry not in own)}seeds were looked at before, and it is tested at {level:g}"
         for entry, level in sorted(levels.items())
         if level < LEVEL
     ]

@@ -73,6 +73,13 @@ def test_a_control_of_the_yardsticks_algorithm_raises_no_alarm(chosen):
     assert alarms_of([Study(yardstick(), low)], chosen, "adamw-ref") != []
 
 
+def test_a_trial_that_loses_is_said_to_end_above():
+    note = alarm_note(Verdict(ALARM, 5, -0.05, 0.0076), "adamw-ref")
+    assert note.startswith("no undertuned baseline: 5 seeds") and note.endswith(
+        "end 0.0500 nats above adamw-ref, 6.6 standard errors"
+    )
+
+
 CODE = digest_of(["adamw", 0])  # of the rows' source
 ALARM = Alarm("adamw", CODE, 1, 1.0, {"lr": 0.002}, 2.97, 3.0, 0.002)
 
@@ -110,6 +117,7 @@ def test_five_seeds_at_the_trials_values_decide_by_two_standard_errors(chosen, m
     }
     assert note.startswith(start[holds])
     if holds is False:
+        assert "end 0.0010 nats below adamw-ref, 1.0 standard errors" in note
         assert verdict.gap == pytest.approx(0.001) and verdict.error == pytest.approx(0.001581 * 0.4**0.5, rel=0.01)
 
 

@@ -53,6 +53,9 @@ def test_a_look_widens_the_interval_and_is_said(task, ladder, make_runs):
     assert "98.75% interval" in text and "(98.75%)" in text and "muon: seeds were looked at before" in text
     with pytest.raises(BenchError, match="look 4"):
         make_board(rows, task, "adamw-ref", looks={"muon": 4})
+    ladder_too = make_board(rows, task, "adamw-ref", looks={"adamw-ref": 1, "muon": 2})  # all rests on its seeds
+    assert [row.speedups[1.0].level for row in ladder_too.rows] == [0.0125, 0.025]
+    assert "sgd: the reference’s seeds were looked at before" in render(ladder_too, task)
 
 
 def test_correlation_is_within_cells_over_shared_seeds():

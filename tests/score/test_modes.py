@@ -175,6 +175,27 @@ def test_tuning_noise_that_placebos_show_in_bf16_is_in_speedups_of_every_mode(ro
     assert row_of(looked, "muon", 1.0, "qat-int8").speedup.level == 0.0125
 
 
+def test_a_speedup_in_a_mode_is_headed_as_on_a_board_and_an_unstable_rung_has_no_places(rows):
+    """Two rungs beyond one pass over the text, the reference's at 2x too noisy to rank by."""
+    wild = {(REF, 2.0, seed): shift for seed, shift in enumerate((-0.09, 0.0, 0.09))}
+    rows = [
+        row._replace(epochs=1.5 if row.budget >= 1.5 else 0.5,
+                     score_loss=row.score_loss + wild.get((row.entry, row.budget, row.seed), 0.0))
+        for row in rows
+    ]  # fmt: skip
+    table = mode_table(rows, {row.run_id: child(row) for row in rows}, TASK, "tuned")
+    once, twice = row_of(table, "muon", 1.0), row_of(table, "muon", 2.0)
+    assert once.caveats == ("reference read multi-epoch",) and once.rank == 1
+    assert (
+        "unstable" in twice.caveats and "multi-epoch" in twice.caveats and (twice.rank, twice.float_rank) == (None,) * 2
+    )
+    told = json.loads(render_modes(table, "json"))["modes"][MODE]
+    assert [row["caveats"] for row in told if (row["entry"], row["budget"]) == ("muon", 1.0)] == [list(once.caveats)]
+    assert "reference read multi-epoch" in render_modes(table) and ",reference read multi-epoch\n" in render_modes(
+        table, "csv"
+    )
+
+
 def test_what_another_version_of_a_mode_measured_is_left_out_of_everything_and_said(rows):
     old = "0" * 64
     children = {

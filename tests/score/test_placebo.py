@@ -5,6 +5,7 @@ import pytest
 
 from bench.score.board import make_board
 from bench.score.placebo import Tau, measure_tau, placebo_twin
+from bench.score.scorer import mean_correlation
 from bench.score.table import render
 
 LADDER = {0.25: 3.95, 0.5: 3.70, 1.0: 3.53, 2.0: 3.41, 4.0: 3.32}
@@ -63,6 +64,17 @@ def test_placebos_are_shown_and_neither_ranked_nor_counted(task, ladder, make_ru
     muon, adamw = (row.speedups[1.0] for row in board.rows[:2])
     assert muon.p_holm == pytest.approx(2 * muon.p_value) and adamw.p_holm == adamw.p_value
     assert "placebo" in render(board, task) and "it is adamw tuned again, a placebo" in render(board, task)
+
+
+def test_runs_that_a_twin_has_too_at_the_same_values_are_drawn_once(task, ladder, make_runs):
+    """Two tunings that end at the same values share their runs: no more is known of seed noise than by one."""
+    losses = {1.0: [3.40, 3.43, 3.45]}
+    one, three = (
+        make_board([row for name in names for row in ladder + make_runs(name, losses)], task, "adamw-ref")
+        for names in (["muon"], ["muon", "muon@1", "muon@2"])
+    )
+    assert (three.noise, three.degrees_of_freedom) == (one.noise, one.degrees_of_freedom)
+    assert mean_correlation(three.rows) == mean_correlation(one.rows) is not None
 
 
 def test_placebos_may_be_named_otherwise(task, ladder, make_runs):
