@@ -222,7 +222,10 @@ def add_rungs(plans: Sequence[Plan], task: Task) -> Plan | None:
     tuned_at = rung_name(last.tuning.rung)
     seeds = sorted({seed for plan in floats for seed in plan.rungs.get(tuned_at, ())})
     scoring = {rung_name(rung): tuple(seeds[:SEEDS_OF_YARDSTICK] if own else seeds) for rung in missing}
-    update = {"rungs": scoring, "modes": (FLOAT, *last.after_modes), "mode_rungs": {}, "after": last.digest}
+    refined = {*last.tuning.refined, *(rung for rung in missing if own and rung <= last.tuning.rung)}
+    tuning = last.tuning.model_copy(update={"refined": tuple(sorted(refined))})
+    modes = (FLOAT, *last.after_modes)
+    update = {"tuning": tuning, "rungs": scoring, "modes": modes, "mode_rungs": {}, "after": last.digest}
     return last.model_copy(update={**update, "adds_rungs": True})
 
 

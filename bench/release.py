@@ -23,6 +23,7 @@ from bench.record import Digest, Record, seal, write_atomically
 from bench.score.board import Board
 from bench.score.export import board_facts, csv_text
 from bench.score.search import Search
+from bench.score.wording import bounded
 from bench.spec import Spec, parse_json, read_text, validate
 from bench.task import Task
 from bench.timings import Timing
@@ -30,7 +31,10 @@ from bench.timings import Timing
 SCHEMA = 1
 NAME = "release.json"
 VERSION = re.compile(r"\d{1,4}(\.\d{1,4}){0,2}")
-READ = ("entry", "index", "ledger", "plan", "record", "task", "timings", "tuning")  # what facts come through
+READ = (
+    "children", "digest", "domains", "entry", "errors", "index", "ledger", "memory", "mode", "passes", "plan", "record",
+    "spec", "task", "timings", "trials", "tuning",
+)  # fmt: skip  # what the code that scores imports, and what that does: facts come through them
 LOCKED = ("numpy", "scipy")  # beside Python: what a board's figures rest on
 Boards = Mapping[str, tuple[Board, list[Search]]]  # by file name, without its ending
 
@@ -207,16 +211,20 @@ def changes(old: Release | None, folder: Path, records: Mapping[str, str], board
             said.append(f"{name}: a new board.")
             continue
         before = figures(parse_json(read_text(path), str(path)))
-        now = {row.entry: {budget: found.figure for budget, found in row.speedups.items()} for row in board.rows}
+        now = {
+            row.entry: {budget: _said(found.figure, found.bound) for budget, found in row.speedups.items()}
+            for row in board.rows
+        }
         said += [f"{name}: {line}" for line in _moved(before, now)]
-    return said
+    gone = {Path(path).stem for path in old.files if path.startswith("boards/")} - set(boards)
+    return said + [f"{name}: this board is gone." for name in sorted(gone)]
 
 
-def figures(facts: Any) -> dict[str, dict[float, float]]:
-    """Return the speedups, or their bounds, of a board's JSON, by entry and budget."""
+def figures(facts: Any) -> dict[str, dict[float, str]]:
+    """Return the speedups, or their bounds, of a board's JSON, by entry and budget, in words."""
     return {
         row["entry"]: {
-            rung["budget"]: found["value"] if found["value"] is not None else found["limit"]
+            rung["budget"]: _said(found["limit"] if found["value"] is None else found["value"], found["bound"])
             for rung in row["rungs"]
             if (found := rung["speedup"]) is not None
         }
@@ -224,14 +232,18 @@ def figures(facts: Any) -> dict[str, dict[float, float]]:
     }
 
 
-def _moved(before: Mapping[str, Mapping[float, float]], now: Mapping[str, Mapping[float, float]]) -> list[str]:
+def _said(figure: float, bound: str) -> str:
+    return f"{'' if bound == '=' else f'{bound} '}{bounded(figure, bound)}×"
+
+
+def _moved(before: Mapping[str, Mapping[float, str]], now: Mapping[str, Mapping[float, str]]) -> list[str]:
     said = []
     for word, names in (("new", sorted(set(now) - set(before))), ("gone", sorted(set(before) - set(now)))):
         if names:
             said.append(f"{word}: {', '.join(names)}.")
     for entry in sorted(set(before) & set(now)):
-        for budget in sorted(set(before[entry]) & set(now[entry])):
-            was, is_ = before[entry][budget], now[entry][budget]
-            if f"{was:.2f}" != f"{is_:.2f}":
-                said.append(f"{entry} at {budget:g}x went from {was:.2f}× to {is_:.2f}×.")
+        for budget in sorted(set(before[entry]) | set(now[entry])):
+            was, is_ = before[entry].get(budget, "nothing"), now[entry].get(budget, "nothing")
+            if was != is_:
+                said.append(f"{entry} at {budget:g}x went from {was} to {is_}.")
     return said

@@ -157,7 +157,7 @@ def _crossing(curve: "PchipInterpolator", limit: float, inside: float, outside: 
 
 
 def spent(ledgers: Iterable[Sequence[Trial]]) -> Spent:
-    """Return what the trials of several ledgers cost together: a second look's plan repeats the first one's search."""
+    """Return what the trials of several ledgers cost together; runs that two of them share count once."""
     trials = {frozenset(run.run_id for run in trial.runs): trial for ledger in ledgers for trial in ledger}
     runs: dict[str, TrialRun] = {run.run_id: run for trial in trials.values() for run in trial.runs}
     return Spent(

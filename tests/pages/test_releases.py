@@ -1,16 +1,19 @@
 """A release is made once, says what changed and why, comes back byte for byte, and tells when it does not."""
 
+import ast
 import dataclasses
 import shutil
+from pathlib import Path
 
 import pytest
 
+import bench.release
 from bench.errors import BenchError
 from bench.pages.build import pages
 from bench.pages.rebuild import release, unlike
 from bench.pages.releases import read_releases
 from bench.record import write_atomically
-from bench.release import NAME, latest, read_release
+from bench.release import NAME, READ, changes, latest, read_release
 
 
 @pytest.fixture
@@ -123,6 +126,44 @@ def test_what_changed_is_computed_and_both_are_on_pages(evidence, sources, tmp_p
     made = pages(bare, sources)
     assert "Soap came." in made["releases/index.html"] and "bench release 1.10 --check" in made["releases/1.10.html"]
     assert "soap" not in made["releases/1.9.html"]
+
+
+def test_a_board_that_is_gone_and_a_figure_that_comes_goes_or_turns_a_bound_are_said(folder, evidence):
+    def changed(row):
+        found = dict(row.speedups)
+        bounded, gone = sorted(found)[:2]
+        found[bounded] = dataclasses.replace(found[bounded], value=None, bound=">=", limit=found[bounded].figure)
+        del found[gone]
+        return dataclasses.replace(row, speedups={**found, 9.0: found[bounded]})
+
+    tuned = next(board for board in evidence.boards if board.track == "tuned")
+    muon = next(row for row in tuned.rows if row.entry == "muon")
+    rows = tuple(changed(row) if row is muon else row for row in tuned.rows)
+    less = {"small-bf16-tuned": (dataclasses.replace(tuned, rows=rows), [])}
+    told = changes(read_release(folder / "1.0"), folder, {}, less)
+    assert told[-1] == "small-bf16-transfer: this board is gone."
+    first, second = (f"{budget:g}x" for budget in sorted(muon.speedups)[:2])
+    was = [f"{muon.speedups[budget].figure:.2f}×" for budget in sorted(muon.speedups)[:2]]
+    assert f"small-bf16-tuned: muon at {first} went from {was[0]} to >= " in told[1]
+    bound = told[1].rpartition(" to ")[2]
+    assert told[2:-1] == [
+        f"small-bf16-tuned: muon at {second} went from {was[1]} to nothing.",
+        f"small-bf16-tuned: muon at 9x went from nothing to {bound}",
+    ]
+
+
+def test_all_that_the_scoring_code_imports_is_in_the_digest_of_its_source():
+    """A change in any of it can change a board; a release made again must say that the code has changed."""
+    root = Path(bench.release.__file__).parent
+    found = set(root.glob("score/*.py"))
+    todo = list(found)
+    while todo:
+        nodes = [node for node in ast.walk(ast.parse(todo.pop().read_text())) if isinstance(node, ast.ImportFrom)]
+        names = {node.module for node in nodes if node.module and node.module.startswith("bench.")}
+        more = {path for name in names if (path := root.parent / f"{name.replace('.', '/')}.py").exists()} - found
+        found, todo = found | more, [*todo, *more]
+    assert {path.stem for path in found if path.parent == root} == set(READ)
+    assert {path.parent.name for path in found} == {"bench", "score"}
 
 
 def test_a_release_that_was_cut_short_is_none(folder):
