@@ -212,7 +212,7 @@ class _Cells:
             missing() if standing is None else Cell(_chance(standing.first), standing.first),
             _beside(beside.time, found),
             _figure(beside.memory, words.times),
-            *(_figure(lost.get(column.title), _signed) for column in self.modes),
+            *(_figure(lost.get(column.title), words.signed) for column in self.modes),
             _figure(search.charged if search else None, words.short),
             _extent(search.tolerance if search else None, 1),
             _diverged(row),
@@ -276,10 +276,6 @@ def _extent(found: Extent | None, digits: int) -> Cell:
 
 def _chance(share: float) -> str:
     return "< 1%" if share < 0.005 else f"{100 * share:.0f}%"
-
-
-def _signed(nats: float) -> str:
-    return f"{nats:+.4f}".replace("-", "−")
 
 
 def _telling(name: str) -> bool:

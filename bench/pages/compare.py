@@ -217,9 +217,9 @@ def compared(view: CompareView, one: int, other: int) -> list[Test]:
         pair = pair if one < other else turned(pair)
         better = view.sides[one if pair.gap < 0 else other].entry
         said = f"told apart: {better} ends lower" if pair.apart else "not told apart"
-        ends = f"{signed(pair.gap - pair.margin)} to {signed(pair.gap + pair.margin)}"
+        ends = f"{words.signed(pair.gap - pair.margin)} to {words.signed(pair.gap + pair.margin)}"
         ends += f" ({percent(pair.level)})" * (pair.level != LEVEL)
-        found.append(Test(budget, signed(pair.gap), ends, p_value(pair.p_value), p_value(pair.p_holm), said))
+        found.append(Test(budget, words.signed(pair.gap), ends, p_value(pair.p_value), p_value(pair.p_holm), said))
     return found
 
 
@@ -230,11 +230,3 @@ def seed_by_seed(view: CompareView, one: int, other: int) -> list[Seeds]:
         left, right = dict(ours), dict(theirs)
         found += [Seeds(budget, seed, left.get(seed), right.get(seed)) for seed in sorted({*left, *right})]
     return found
-
-
-def signed(nats: float | None) -> str:
-    """Return a difference with its sign, four decimals."""
-    if nats is None:
-        return words.MISSING
-    text = f"{abs(nats):.4f}"
-    return text if not text.strip("0.") else ("−" if nats < 0 else "+") + text

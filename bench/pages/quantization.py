@@ -10,10 +10,10 @@ import altair as alt
 from bench.errors import BenchError
 from bench.mode import FLOAT
 from bench.pages.charts import COLOURS, SHAPES
-from bench.pages.compare import signed
 from bench.pages.drawing import INK, Drawn, chart_of, draw
 from bench.pages.shell import Page
 from bench.pages.views import Material
+from bench.pages.words import signed
 from bench.score.degradation import Estimate
 from bench.score.evidence import controls_of, looks_of, placebos_of
 from bench.score.measured import Link, Measures

@@ -26,6 +26,14 @@ def loss(nats: float | None) -> str:
     return MISSING if nats is None else f"{nats:.4f}"
 
 
+def signed(value: float | None, digits: int = 4) -> str:
+    """Return a difference or a correlation with its sign."""
+    if value is None:
+        return MISSING
+    text = f"{abs(value):.{digits}f}"
+    return text if not text.strip("0.") else ("−" if value < 0 else "+") + text
+
+
 def count(number: float | None) -> str:
     """Return a whole number in full, so that a reader can divide it."""
     return MISSING if number is None else f"{number:,.0f}"

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from bench.pages import words
-from bench.pages.compare import QUANTITIES, compare_pages, compare_view, compared, seed_by_seed, signed, turned
+from bench.pages.compare import QUANTITIES, compare_pages, compare_view, compared, seed_by_seed, turned
 from bench.score.versus import versus_at
 
 
@@ -23,7 +23,7 @@ def test_the_test_shown_is_the_boards(view):
     one, other = place(view, "muon"), place(view, "adamw")
     for budget, test in zip((0.5, 1.0, 2.0), compared(view, one, other), strict=True):
         pair = versus_at(view.board, budget)["adamw", "muon"]
-        assert test.gap == signed(-pair.gap)
+        assert test.gap == words.signed(-pair.gap)
         assert test.verdict == ("told apart: muon ends lower" if pair.apart else "not told apart")
 
 
@@ -72,7 +72,7 @@ def test_each_board_with_two_entries_has_a_page_and_the_first_is_the_sections_ow
 
 @pytest.mark.parametrize(("nats", "said"), [(0.01234, "+0.0123"), (-0.5, "−0.5000"), (0.00001, "0.0000"), (None, "–")])
 def test_a_difference_has_a_sign_unless_it_is_nothing(nats, said):
-    assert signed(nats) == said
+    assert words.signed(nats) == said
 
 
 def test_an_interval_of_another_level_than_the_columns_says_which(view):
