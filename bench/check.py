@@ -19,7 +19,7 @@ from bench.errors import BenchError
 from bench.evaluate.apart import losses_apart
 from bench.forbidden import forbidden
 from bench.record import Record, read_log, read_record
-from bench.run import run
+from bench.run import place_of, run
 from bench.setting import Places, Watch
 from bench.spec import read_text
 from bench.task import Task, read_task
@@ -76,7 +76,8 @@ def _battery(entry: Entry) -> Iterator[Line]:
         except BenchError as error:
             yield Line(False, one.says, error.what, error.hint)
         except Exception as error:
-            yield Line(False, one.says, f"raised {type(error).__name__}: {error}".splitlines()[0][:200])
+            said = f"raised {type(error).__name__}: {error}".splitlines()[0][:200]
+            yield Line(False, one.says, said + place_of(error))
         else:
             yield Line(True, one.says)
 

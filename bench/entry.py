@@ -168,26 +168,26 @@ class Entry:
         names = {name.split(".")[0] for name in _imports(self.source)} - set(sys.stdlib_module_names)
         return {name: _version(name) for name in sorted(names - {"bench", "torch"})}
 
-    def values(self, changed: dict[str, Value]) -> dict[str, Value]:
-        """Return the declared values with some changed; an unknown name is refused."""
+    def values(self, changed: dict[str, Value], given: Path | None = None) -> dict[str, Value]:
+        """Return the declared values with some changed, those of a given file; an unknown name is refused."""
+        where = given or self.path
         for name in changed:
             if name not in self.defaults:
                 raise BenchError(
-                    f"{self.path}: no hyperparameter {name}{did_you_mean(name, self.defaults)}",
+                    f"{where}: {self.name} has no hyperparameter {name}{did_you_mean(name, self.defaults)}",
                     f"known: {', '.join(sorted(self.defaults))}",
                 )
         values = {**self.defaults, **changed}
         warmup = values[WARMUP]
         if isinstance(warmup, str) or not 0 <= warmup < 1:
-            raise BenchError(f"{self.path}: {WARMUP} is {warmup!r}, expected a number from 0 up to but not 1")
-        self._check_domains(values)
+            raise BenchError(f"{where}: {WARMUP} is {warmup!r}, expected a number from 0 up to but not 1")
+        self._check_domains(values, where)
         return values
 
-    def _check_domains(self, values: dict[str, Value]) -> None:
+    def _check_domains(self, values: dict[str, Value], where: Path | None = None) -> None:
         for name, annotation in self.annotations.items():
-            wanted = expected(name, annotation, values[name]) if name in values else None
-            if wanted is not None:
-                raise BenchError(f"{self.path}: {name} is {values[name]!r}, expected {wanted}")
+            if name in values and (wanted := expected(name, annotation, values[name])) is not None:
+                raise BenchError(f"{where or self.path}: {name} is {values[name]!r}, expected {wanted}")
 
     def _check_code(self) -> dict[str, str]:
         """Check without running it that optimizer.py fits the TOML; return the type it says of each hyperparameter."""
@@ -252,7 +252,7 @@ class Entry:
 def _parse(source: Path) -> ast.Module:
     text = read_text(source)
     try:
-        return ast.parse(text)
+        return ast.parse(text, source.name)
     except (SyntaxError, ValueError) as error:
         raise BenchError(f"{source}: not readable as Python: {error}") from None
 

@@ -87,7 +87,7 @@ def refuse(source: Path) -> None:
 def forbidden(text: str, where: str = "optimizer.py") -> list[Finding]:
     """Return what the source may not do, by line."""
     try:
-        tree = ast.parse(text_of_source(text.encode()))
+        tree = ast.parse(text_of_source(text.encode()), Path(where).name)
         module = _Module(tree)
         found = [Finding(getattr(node, "lineno", 1), what) for node in ast.walk(tree) for what in module.look(node)]
         found += [Finding(getattr(node, "lineno", 1), what) for node, what in recognitions(tree)]

@@ -121,9 +121,10 @@ def make_plan(
     own = entry.name == task.reference
     if not own and (yardstick is None or yardstick.task_digest != task.digest):
         other = "" if yardstick is None else f": those of the plan {yardstick.digest[:16]} are of another version of it"
+        own_file = next(entry.path.parent.parent.glob(f"*/{task.reference}.toml"), f"<{task.reference}>")
         raise BenchError(
             f"{task_name}: the yardstick {task.reference} has no tuned values on this task{other}",
-            f"tune it first: bench evaluate tasks/{task_name}.toml with the entry {task.reference}",
+            f"tune it first: bench evaluate tasks/{task_name}.toml {own_file}",
         )
     if after is not None and after.look == LOOKS:
         raise BenchError(f"{task_name}: {entry.name} has had its {LOOKS} looks", "its next plan is of another version")

@@ -29,20 +29,17 @@ Loss = float | None  # nats per token; null where it was not finite
 class Processor(Spec):
     """Which kernels compute, as far as it can be told from outside."""
 
-    processor: str
-    instructions: str
-    switches: dict[str, str]
-
-
-class Machine(Spec):
-    """What moves the bits of a run: two runs are compared only where these are equal."""
-
     processor: str  # CPU or GPU model
     instructions: str  # widest instruction set used, or compute capability
+    switches: dict[str, str]  # variables of the environment that choose kernels
+
+
+class Machine(Processor):
+    """What moves the bits of a run: two runs are compared only where these are equal."""
+
     threads: int
     compiler: str | None  # null when nothing was compiled
     compiled: bool
-    switches: dict[str, str]  # variables of the environment that choose kernels
     lock: Digest  # versions of Python and of every library that can move a number
     ranks: int = 1
     micro_batch_sequences: int | None = None  # per forward pass of a rank, where it is not the task's
@@ -249,6 +246,9 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
+    except OSError as error:
+        error.filename = str(path)  # of a full disk none is told
+        raise
     finally:
         draft.unlink(missing_ok=True)
 

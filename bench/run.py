@@ -39,6 +39,8 @@ from bench.setting import Places, Setting, Watch, settle
 from bench.train import Diverged, Progress, train
 from bench.workers import Workers
 
+SOURCE, LIBRARY = "optimizer.py", Path(torch.__file__).parent  # an entry's own code; torch has files of that name too
+
 
 def run(request: Request, places: Places, watch: Watch, checkpoint_seconds: float = 30.0, again: bool = False) -> Path:
     """Make the run's record and return its path; a run that has one is not made again unless asked to."""
@@ -241,7 +243,14 @@ def classify(error: Exception) -> tuple[Outcome, str]:
     if isinstance(error, Diverged):
         return "diverged", str(error)
     outcome: Outcome = "out-of-memory" if _is_out_of_memory(error) else "crashed"
-    return outcome, f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    return outcome, f"{type(error).__name__}: {error}".splitlines()[0][:200] + place_of(error)
+
+
+def place_of(error: Exception) -> str:
+    """Return the last line of an entry's own code that an error went through, in brackets; nothing where none did."""
+    own = [frame for frame in traceback.extract_tb(error.__traceback__)
+           if Path(frame.filename).name == SOURCE and not Path(frame.filename).is_relative_to(LIBRARY)]  # fmt: skip
+    return f" ({SOURCE}, line {own[-1].lineno})" if own else ""
 
 
 def _is_out_of_memory(error: Exception) -> bool:

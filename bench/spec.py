@@ -18,18 +18,32 @@ class Spec(BaseModel):
 
 
 SpecType = TypeVar("SpecType", bound=Spec)
+SHOWN = 3  # files of a folder that was named instead of one of them
 
 
 def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        near = did_you_mean(path.name, (p.name for p in path.parent.glob("*"))) if path.parent.is_dir() else ""
-        raise BenchError(f"{path}: no such file{near}") from None
+        raise BenchError(f"{path}: no such file{_near(path)}") from None
+    except IsADirectoryError:
+        inside = ", ".join(str(one) for one in sorted(path.glob("*.toml"))[:SHOWN])
+        raise BenchError(f"{path}: is a folder, expected a file", f"as {inside}" if inside else None) from None
     except UnicodeDecodeError as error:
         raise BenchError(f"{path}: not UTF-8 text: {error}") from None
     except OSError as error:
         raise BenchError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _near(path: Path) -> str:
+    """Return what may have been meant by a path that leads nowhere: a name of a file in the folders here, or a typo."""
+    if not path.suffix and path.parent == Path():
+        named = sorted([*Path().glob(f"*/{path}.toml"), *Path().glob(f"*/*/{path}.toml")])
+        return f"; did you mean {named[0]}?" if named else ""
+    here = path
+    while not here.parent.is_dir():
+        here = here.parent
+    return did_you_mean(here.name, (one.name for one in here.parent.glob("*")))
 
 
 def read_toml(path: Path, model: type[SpecType]) -> SpecType:

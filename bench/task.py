@@ -268,6 +268,10 @@ class Task(Spec):
 
 
 def read_task(path: Path) -> Task:
+    if (path.parent / "optimizer.py").exists():
+        raise BenchError(
+            f"{path}: is an entry, expected a task", "the task comes first: tasks/nano.toml, then the entry"
+        )
     return read_toml(path, Task)
 
 

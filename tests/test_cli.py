@@ -1,6 +1,7 @@
 """The command: each verb does its work on files, and a user's mistake is one line and exit code 2."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -44,7 +45,11 @@ MISTAKES = {
     "a folder that cannot be made": (["site", "--records", ".", "--out", "/proc/x"], "/proc/x"),
     "entries that are not there": (["entries", "nowhere"], "nowhere: no such file"),
     "a folder without entries": (["entries", ROOT / "tasks"], "no entries here"),
-    "a folder for a task": (["task", ROOT / "tasks"], "cannot be read"),
+    "a folder for a task": (["task", ROOT / "tasks"], "tasks: is a folder, expected a file"),
+    "an entry for a task": (["run", ADAMW, SMOKE], "adamw.toml: is an entry, expected a task"),
+    "a name for a path": (["run", "smokee", ADAMW], "smokee: no such file"),
+    "a file for records": (["run", SMOKE, ADAMW, "--records", ADAMW / "x"], "adamw.toml: is a file, expected a folder"),
+    "a file for pages": (["site", "--out", ADAMW], "adamw.toml: is a file, expected a folder"),
 }
 
 
@@ -55,6 +60,11 @@ def test_a_mistake_is_one_line_and_loses_nothing(bench, what):
     assert (code, out) == (2, "")
     assert err.startswith("error: ") and message in err and "Traceback" not in err
     assert len(err.strip().splitlines()) <= 2
+
+
+def test_the_version_is_said_for_whoever_reports_a_fault(bench):
+    code, out, _ = bench("--version")
+    assert code == 0 and re.fullmatch(r"isoloss \d+\.\d+\.\d+\n", out)
 
 
 @pytest.fixture(scope="session")

@@ -218,6 +218,7 @@ def test_a_run_that_fails_is_a_record_with_its_cause(tmp_path, outcome):
     record = read_record(make(write_task(tmp_path), write_entry(tmp_path, body), tmp_path))
     assert record.outcome == outcome
     assert record.cause and record.score_loss is None
+    assert ("optimizer.py, line" in record.cause) == (outcome != "diverged")  # the entry's own, and not torch's
     if outcome == "diverged":
         assert "step 2" in record.cause
 

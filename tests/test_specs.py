@@ -166,11 +166,31 @@ def test_a_mistake_in_an_entry_is_named(tmp_path, what):
 def test_an_entry_without_build_or_without_python_is_named(tmp_path):
     with pytest.raises(BenchError, match="defines no build"):
         Entry(entry_in(tmp_path, code="class Hyperparameters: pass\n"))
-    with pytest.raises(BenchError, match="not readable as Python"):
+    with pytest.raises(BenchError, match=r"not readable as Python: .*\(optimizer\.py, line 1\)"):
         Entry(entry_in(tmp_path, code="def build(:\n"))
     (tmp_path / "optimizer.py").unlink()
     with pytest.raises(BenchError, match="no such file"):
         Entry(tmp_path / "muon.toml")
+
+
+def test_a_path_that_leads_nowhere_says_what_may_have_been_meant(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for typed, meant in (
+        ("smoke", "smoke: no such file; did you mean tasks/smoke.toml?"),
+        ("muon", "muon: no such file; did you mean baselines/muon/muon.toml?"),
+        ("baselines/muom/muon.toml", "baselines/muom/muon.toml: no such file; did you mean muon?"),
+        ("tasks/smok.toml", "tasks/smok.toml: no such file; did you mean smoke.toml?"),
+        ("quux", "quux: no such file"),
+    ):
+        with pytest.raises(BenchError) as wrong:
+            read_task(Path(typed))
+        assert wrong.value.what == meant
+    with pytest.raises(BenchError) as folder:
+        read_task(Path("baselines/muon"))
+    assert folder.value.what == "baselines/muon: is a folder, expected a file"
+    assert folder.value.hint == "as baselines/muon/moonlight.toml, baselines/muon/muon.toml"
+    with pytest.raises(BenchError, match="is an entry, expected a task"):
+        read_task(Path("baselines/muon/muon.toml"))
 
 
 def test_values_set_by_hand_must_be_known_and_finite(tmp_path):
@@ -178,8 +198,10 @@ def test_values_set_by_hand_must_be_known_and_finite(tmp_path):
     path.write_text("lr = 0.1\n")
     entry = Entry(ROOT / "baselines/muon/muon.toml")
     assert entry.values(read_values(path))["lr"] == 0.1
-    with pytest.raises(BenchError, match="no hyperparameter weight_deacy; did you mean weight_decay"):
+    with pytest.raises(BenchError, match="has no hyperparameter weight_deacy; did you mean weight_decay"):
         entry.values({"weight_deacy": 0.1})
+    with pytest.raises(BenchError, match=r"values\.toml: lr is 'fast'"):
+        entry.values({"lr": "fast"}, path)
     path.write_text("lr = nan\n")
     with pytest.raises(BenchError, match="must be a finite number"):
         read_values(path)

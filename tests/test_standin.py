@@ -9,6 +9,7 @@ from small import ADAMW, MUON, ROOT, make, places_in, write_task
 from standins import OTHER, of_another, planned, record_of_another, request_of, shown
 
 from bench.cli.main import main
+from bench.cli.planning import remedy
 from bench.cli.runs import set_switches
 from bench.conduct import trial_run
 from bench.digest import digest_of
@@ -82,7 +83,14 @@ def test_a_plan_of_another_kind_says_what_to_set_where_it_is_known(theirs, tmp_p
     record, shown_on = read_record(path), settle(request_of(task), Watch()).machine
     proof = stand_in_path(leaderboard, "small", processor_of(shown_on), processor_of(record.machine), machine.lock)
     add_shown(proof, record, "adamw", shown_on, "somebody")
-    assert settings_of(machine, leaderboard, "small") == f"ONEDNN_MAX_CPU_ISA=AVX2 BENCH_STAND_IN={proof}"
+    known = f"ONEDNN_MAX_CPU_ISA=AVX2 BENCH_STAND_IN={proof}"
+    assert settings_of(machine, leaderboard, "small") == known
+    mine, theirs = planned(tmp_path, task, MUON)[1], planned(tmp_path, task)[1]
+    assert remedy(machine, mine, theirs, leaderboard) is remedy(machine, theirs, None, leaderboard) is None
+    elsewhere = mine.model_copy(update={"machine_kind": machine.kind})
+    assert remedy(machine, elsewhere, theirs, leaderboard) == f"go on with {known}"
+    proof.unlink()
+    assert remedy(machine, elsewhere, theirs, leaderboard).startswith("bench stand-in tasks/small.toml")
 
 
 def test_another_version_of_the_task_is_run_as_what_the_machine_is(theirs, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import os
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,19 @@ class Format(StrEnum):
     latex = "latex"
     csv = "csv"
     json = "json"
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(f"isoloss {version('isoloss')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[bool, typer.Option("--version", help="say which version this is", callback=_say_version)] = False,
+) -> None:
+    """What comes before a verb."""
 
 
 def speaks() -> bool:

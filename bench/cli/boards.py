@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.app import Format, Records, TaskPath, app, err, example
-from bench.places import PUBLISHED, RUNS
+from bench.places import PUBLISHED, RUNS, check_folder
 from bench.record import Track
 from bench.task import read_task
 
@@ -114,6 +114,7 @@ def site(
     """Build the pages from records, plans and ledgers, the same bytes each time; exit 1 where a placebo differs."""
     from bench.pages.build import build_site
 
+    check_folder(out)
     written, failing = build_site(
         records or [PUBLISHED / "records"], tasks, baselines, leaderboard, out, _whole(address)
     )

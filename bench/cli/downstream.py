@@ -44,7 +44,7 @@ def downstream(
     if unknown is not None:
         raise BenchError(f"no downstream task {unknown}{did_you_mean(unknown, NAMES)}", f"known: {', '.join(NAMES)}")
     if find_spec("lm_eval") is None or find_spec("accelerate") is None:
-        raise BenchError("this verb needs lm-eval, which is not installed", "pip install 'isoloss[downstream]'")
+        raise BenchError("this verb needs lm-eval, which is not installed", "pip install -e '.[downstream]'")
     os.environ.setdefault("TQDM_DISABLE", "1")  # before its first import: lm-eval's bars, many a task, beside ours
 
     from bench.children import downstream_path, put_alike, read_downstream, write_downstream

@@ -33,5 +33,6 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read our output has seen enough
     except OSError as error:
-        err.print(f"error: {error.filename or 'the system'}: {error.strerror or error}", markup=False, highlight=False)
+        where = error.filename or "the system"
+        err.print(f"error: {where}: {error.strerror or error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)

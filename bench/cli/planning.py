@@ -7,8 +7,10 @@ from bench.cli.app import err
 from bench.entry import Entry
 from bench.errors import BenchError
 from bench.mode import FLOAT, modes_named, read_mode
+from bench.outlook import OTHER_MACHINE
 from bench.places import data_folder
 from bench.plan import Plan, add_modes, add_rungs, find_plans, make_plan, write_plan
+from bench.record import Machine
 from bench.task import Task
 from bench.versions import pin_version
 
@@ -48,8 +50,10 @@ def planned(
         chosen = first[-1].modes if first and modes is None else asked
         if not placebo:
             _refuse_unfit(definition, chosen)
-        kind = machine_kind_for(task, definition, entry)
-        made = make_plan(task.stem, definition, entry, kind, yardstick, placebo, looked, modes=chosen)
+        machine = machine_for(task, definition, entry)
+        made = make_plan(task.stem, definition, entry, machine.kind, yardstick, placebo, looked, modes=chosen)
+        if told := remedy(machine, made, yardstick, leaderboard):
+            err.print(f"the kind of machine {OTHER_MACHINE}; {told}", markup=False, highlight=False, soft_wrap=True)
         leaderboard.mkdir(parents=True, exist_ok=True)
         pin_version(task, definition, leaderboard)
         write_plan(folder, made)
@@ -91,13 +95,23 @@ def _refuse_unfit(task: Task, modes: Sequence[str]) -> None:
         err.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def machine_kind_for(path: Path, task: Task, entry: Entry) -> str:
-    """Return the kind of machine that this process runs the task on."""
+def machine_for(path: Path, task: Task, entry: Entry) -> Machine:
+    """Return the machine that this process runs the task on."""
     from bench.assemble import Request
     from bench.setting import Watch, settle
 
     request = Request(path.stem, task, entry, entry.values({}), FLOAT, 1.0, "tuned", 0)
-    return settle(request, Watch()).machine.kind
+    return settle(request, Watch()).machine
+
+
+def remedy(machine: Machine, plan: Plan, yardstick: Plan | None, leaderboard: Path) -> str | None:
+    """Return what to do where a plan is not of the yardstick's kind of machine; None where it is."""
+    from bench.standin import settings_of
+
+    if yardstick is None or plan.machine_kind == yardstick.machine_kind:
+        return None
+    known = settings_of(machine, leaderboard, plan.task)
+    return f"go on with {known}" if known else f"bench stand-in tasks/{plan.task}.toml may show that it gives its bits"
 
 
 def reference_of(task: Task, baselines: Path) -> Path:

@@ -14,7 +14,7 @@ from bench.cli.app import AsJson, EntryPath, TaskPath, app, err, example, is_ran
 from bench.entry import Entry
 from bench.errors import BenchError
 from bench.launch import launch, torchrun_line
-from bench.places import PUBLISHED, RUNS, data_folder
+from bench.places import PUBLISHED, RUNS, check_folder, data_folder
 from bench.task import parse_rung, read_task, rung_name
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def run(
 
     definition, found = read_task(task), Entry(entry)
     read_mode(mode, "training")
-    chosen = found.values(read_values(values) if values else {})
+    check_folder(records)
+    chosen = found.values(read_values(values) if values else {}, values)
     rungs = [parse_rung(name, definition, str(task)) for name in budget or ["1x"]]
 
     from bench.assemble import Request, micro_batch_of

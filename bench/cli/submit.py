@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.app import TaskPath, app, err, example
-from bench.cli.planning import machine_kind_for, reference_of
+from bench.cli.planning import machine_for, reference_of, remedy
 from bench.errors import BenchError
 from bench.mode import FLOAT
 from bench.places import PUBLISHED, RUNS, data_folder
@@ -130,7 +130,7 @@ def rerun(
     if who() in {read_record(one).who for one in find_records([record.parent])}:
         raise BenchError(f"{who()} made the records of this plan", "a rerun is another party's, named by BENCH_WHO")
     of, entry = plans[found.plan], Entry(entry_path(name, baselines))
-    kind = machine_kind_for(path, read_task(path), entry)
+    kind = machine_for(path, read_task(path), entry).kind
     inputs = found.inputs
     made = rerun_plan(of, merge or _merged(record), kind, inputs.budget, inputs.track, seeds)
     print(write_plan(leaderboard / "plans", made))
@@ -230,10 +230,13 @@ def _outlook(
         yardstick = None
         if found.name != definition.reference:
             yardstick = newest_yardstick(reference_of(definition, baselines), task.stem, leaderboard / "plans")
-        plan = make_plan(task.stem, definition, found, machine_kind_for(task, definition, found), yardstick)
+        machine = machine_for(task, definition, found)
+        plan = make_plan(task.stem, definition, found, machine.kind, yardstick)
     except BenchError as error:
         return [f"{task.stem}: no plan yet: {error.what}"]
     records = [folder for folder in [leaderboard / "records"] if folder.exists()]
     lines = outlook(plan, definition, load_index(records, RUNS / "index"))
+    if told := remedy(machine, plan, yardstick, leaderboard):
+        lines.append(told)
     name, count, price = purchase
     return [f"{task.stem}: {line.strip()}" for line in [*lines, *hours_on(plan, definition, name, count, price)]]

@@ -84,5 +84,8 @@ def lint(
     """Load and validate tasks, entries and records, and say what each would cost. Exit 2 at the first mistake."""
     from bench.lint import lint_paths
 
+    count = 0
     for line in lint_paths(paths or [path for path in DEFAULTS if path.exists()]):
         print(line)
+        count += 1
+    print(f"{count} files hold up")

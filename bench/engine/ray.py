@@ -77,7 +77,7 @@ def _connected(address: str | None) -> tuple[Any, bool]:
     try:
         ray = importlib.import_module("ray")
     except ImportError:
-        raise BenchError("--engine ray: Ray is not installed", "pip install 'isoloss[ray]'") from None
+        raise BenchError("--engine ray: Ray is not installed", "pip install -e '.[ray]'") from None
     if ray.is_initialized():
         return ray, False
     address = address or os.environ.get("RAY_ADDRESS")

@@ -96,7 +96,7 @@ def _library() -> Any:
     try:
         submitit = importlib.import_module("submitit")
     except ImportError:
-        raise BenchError("--engine slurm: submitit is not installed", "pip install 'isoloss[slurm]'") from None
+        raise BenchError("--engine slurm: submitit is not installed", "pip install -e '.[slurm]'") from None
     logging.getLogger("submitit").setLevel(logging.CRITICAL)  # it prints what we say
     return submitit
 

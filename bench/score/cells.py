@@ -37,7 +37,8 @@ def select(
         names = ", ".join(sorted({row.task for row in everything})) or "none at all"
         raise BenchError(
             "no records of this version of the task",
-            f"records given: {names}; a task file that changed what moves a number starts a new board",
+            f"records given: {names}; those of your own runs lie elsewhere (--records runs/records), and a task file "
+            "that changed what moves a number starts a new board",
         )
     names_of_task = Counter(row.task for row in same)
     task = min(names_of_task, key=lambda name: (-names_of_task[name], name))

@@ -99,18 +99,20 @@ def mode_table(
             "checkpoint; a plan with modes measures all of them: bench plan --modes",
         )
     tau = tuning_noise(there.rows, task, task.reference, track, chosen.reference_track, twins)
-    found = {}
+    found, without = {}, dict[str, list[str]]()  # why there are no speedups: in which modes
     for name in sorted({cell.mode for cell in there.cells}, key=_training_first):
         mine = sorted(
             (cell for cell in there.cells if cell.mode == name),
             key=lambda cell: (cell.entry != task.reference, cell.entry, cell.budget),
         )
         read = mine[0].entry == task.reference
-        board = _board(there, mine, task, name, track, tau, twins, looks, controls) if read else None
+        unread = None, f"{task.reference} was not measured there"
+        board, why = _board(there, mine, task, name, track, tau, twins, looks, controls) if read else unread
+        if why:
+            without.setdefault(why, []).append(name)
         unranked = {task.reference, *controls, *(twins or {})}
         found[name] = _ranked(compare(mine, task.reference), board, unranked)
-    if unread := [name for name, lines in found.items() if lines[0].cell.entry != task.reference]:
-        notes.append(f"no speedups in {', '.join(unread)}: {task.reference} was not measured there")
+    notes += [f"no speedups in {', '.join(names)}: {why}" for why, names in without.items()]
     measured = measures(chosen.cells, there.finished)
     distinct = [one for one in measured if one.entry not in (twins or {})]  # a placebo is its twin's once more
     return ModeTable(
@@ -199,9 +201,9 @@ def _add(
 def _board(
     there: _Found, cells: Sequence[Cell], task: Task, mode: str, track: str, tau: Tau | None,
     twins: Mapping[str, str] | None, looks: Mapping[str, int] | None, controls: Collection[str],
-) -> Board | None:  # fmt: skip
-    """Return the board whose losses are the mode's; None where it has no ladder."""
-    chosen, notes, rows = there.chosen, there.notes, there.rows
+) -> tuple[Board | None, str | None]:  # fmt: skip
+    """Return the board whose losses are the mode's, where it has a ladder, and why it gives no speedup."""
+    chosen, rows = there.chosen, there.rows
     definition = read_mode(mode)
     if definition.kind == "after":
         digest = definition.digest
@@ -217,11 +219,8 @@ def _board(
         board = make_board(rows, task, task.reference, mode, track, chosen.reference_track, tau, twins=twins,
                            looks=looks, controls=controls, standings=False)  # fmt: skip
     except BenchError as error:
-        notes.append(f"no speedups in {mode}: {error.what}")
-        return None
-    if board.no_speedup:
-        notes.append(f"no speedups in {mode}: {board.no_speedup}")
-    return board
+        return None, error.what
+    return board, board.no_speedup
 
 
 Told = tuple[Speedup | None, tuple[str, ...]]  # a speedup, and what it is headed by

@@ -24,7 +24,7 @@ def begin(name: str, baselines: Path) -> Path:
     folder = baselines / name.replace("-", "_")
     taken = [folder] if folder.exists() else sorted(baselines.glob(f"*/{name}.toml"))
     if taken:
-        raise BenchError(f"{taken[0]}: is there already", "choose another name, or remove it")
+        raise BenchError(f"{taken[0]}: is there already", "choose another name")
     words = name.split("-")
     facts = {"title": " ".join(words).capitalize(), "algorithm": "".join(word.capitalize() for word in words)}
     for source, target in (("optimizer.txt", "optimizer.py"), ("entry.txt", f"{name}.toml")):

@@ -59,7 +59,7 @@ def test_without_ray_or_a_cluster_one_line_says_so(monkeypatch):
         patch.setitem(sys.modules, "ray", None)
         with pytest.raises(BenchError, match="not installed") as missing:
             Ray(1)
-        assert missing.value.hint == "pip install 'isoloss[ray]'"
+        assert missing.value.hint == "pip install -e '.[ray]'"
     pytest.importorskip("ray")
     with pytest.raises(BenchError, match=r"no cluster at 127\.0\.0\.1:1: .*refused"):
         Ray(1, address="127.0.0.1:1")

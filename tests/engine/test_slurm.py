@@ -60,4 +60,4 @@ def test_without_slurm_or_with_a_wrong_setting_one_line_says_so(tmp_path, monkey
     monkeypatch.setitem(__import__("sys").modules, "submitit", None)
     with pytest.raises(BenchError, match="not installed") as missing:
         Slurm(1, tmp_path)
-    assert missing.value.hint == "pip install 'isoloss[slurm]'"
+    assert missing.value.hint == "pip install -e '.[slurm]'"
