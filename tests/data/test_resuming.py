@@ -240,7 +240,9 @@ def test_a_process_killed_while_building_leaves_nothing_that_is_taken_for_whole(
 
 
 def test_a_second_process_waits_and_goes_on_when_the_first_is_killed(text, tmp_path, small, elsewhere):
-    first = elsewhere(code(text, tmp_path / "data", then="time.sleep(0.2)", first=TINY))
+    slowly = "time.sleep(next(pauses))"  # eight short ones, then one that outlasts the second's start
+    pauses = f"{TINY}; import itertools; pauses = itertools.chain([0.2] * 7, itertools.repeat(60))"
+    first = elsewhere(code(text, tmp_path / "data", then=slowly, first=pauses))
     for _ in range(8):
         assert first.stdout.readline().startswith("train:")
     second = elsewhere(code(text, tmp_path / "data", first=TINY))
