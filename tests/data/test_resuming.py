@@ -190,17 +190,17 @@ def test_drafts_of_other_sets_are_kept_for_a_week(generated, tmp_path, text, sma
 
 
 PREPARE = """
-import random, resource, time
+import functools, random, resource, time
 from pathlib import Path
 from bench.data import corpus, shards, tokens
 from bench.task import HubText, SyntheticText
-data = {kind}.model_validate_json({spec!r})
+data, note = {kind}.model_validate_json({spec!r}), functools.partial(print, flush=True)
 def report(line):
     print(line, flush=True)
     {then}
 {first}
 try:
-    print("digest", tokens.prepare(data, 257, Path({folder!r}), report, print)["train"].digest)
+    print("digest", tokens.prepare(data, 257, Path({folder!r}), report, note)["train"].digest)
 except Exception as error:
     print(type(error).__name__, error)
 """
