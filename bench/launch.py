@@ -58,6 +58,13 @@ def launch(ranks: int, arguments: Sequence[str], device: str | None = None) -> i
     return 0
 
 
+def leave_group() -> None:
+    """Close a rank's connections before its interpreter ends: threads that gloo leaves running may abort it then."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 def torchrun_line(nodes: int, devices: int, arguments: Sequence[str]) -> str:
     """Return what to start on every node of a cluster, with the first node's address in HOST."""
     return (

@@ -15,7 +15,7 @@ from bench.cli import (  # noqa: F401  (each adds its verbs to the app)
 )
 from bench.cli.app import app, err, is_rank, speaks
 from bench.errors import BenchError, PeerLost
-from bench.launch import LAUNCHED, die_with_launcher
+from bench.launch import LAUNCHED, die_with_launcher, leave_group
 
 
 def main() -> None:
@@ -26,6 +26,9 @@ def main() -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (rank 0 prints for all)
     try:
         app()
+    except SystemExit:  # as every verb ends that was not refused
+        leave_group()
+        raise
     except BenchError as error:
         if not (LAUNCHED in os.environ and isinstance(error, PeerLost)):
             err.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
