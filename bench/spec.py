@@ -3,6 +3,7 @@
 import json
 import tomllib
 from collections.abc import Iterable
+from glob import escape
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -38,10 +39,11 @@ def read_text(path: Path) -> str:
 def _near(path: Path) -> str:
     """Return what may have been meant by a path that leads nowhere: a name of a file in the folders here, or a typo."""
     if not path.suffix and path.parent == Path():
-        named = sorted([*Path().glob(f"*/{path}.toml"), *Path().glob(f"*/*/{path}.toml")])
+        name = escape(f"{path}.toml")
+        named = sorted([*Path().glob(f"*/{name}"), *Path().glob(f"*/*/{name}")])
         return f"; did you mean {named[0]}?" if named else ""
     here = path
-    while not here.parent.is_dir():
+    while not here.parent.is_dir() and here != here.parent:
         here = here.parent
     return did_you_mean(here.name, (one.name for one in here.parent.glob("*")))
 

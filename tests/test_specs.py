@@ -181,6 +181,7 @@ def test_a_path_that_leads_nowhere_says_what_may_have_been_meant(monkeypatch):
         ("baselines/muom/muon.toml", "baselines/muom/muon.toml: no such file; did you mean muon?"),
         ("tasks/smok.toml", "tasks/smok.toml: no such file; did you mean smoke.toml?"),
         ("quux", "quux: no such file"),
+        ("a**[b", "a**[b: no such file"),
     ):
         with pytest.raises(BenchError) as wrong:
             read_task(Path(typed))
