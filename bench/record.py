@@ -255,9 +255,9 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def read_record(path: Path) -> Record:
     """Return a record whose digests were checked; one edited by hand is refused."""
-    table = parse_json(read_text(path), str(path))
-    if isinstance(table, dict) and table.get("schema") != SCHEMA:
-        raise BenchError(f"{path}: schema {table.get('schema')!r} is not one this version reads ({SCHEMA})")
+    table = parse_json(text, str(path)) if (text := read_text(path)).startswith("{") else {}
+    if table.get("schema") != SCHEMA or "run_id" not in table:
+        raise BenchError(f"{path}: no record of schema {SCHEMA}", "records: leaderboard/records/TASK/PLAN/RUN_ID.json")
     record = validate(table, Record, str(path))
     if seal(table)["digest"] != record.digest:
         raise BenchError(

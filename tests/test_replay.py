@@ -189,6 +189,13 @@ def test_a_record_edited_by_hand_is_one_clear_line(tmp_path):
         read_record(path)
 
 
+@pytest.mark.parametrize("text", ["# a readme", "", "[]", '{"schema": 1}', '{"run_id": "x", "schema": 2}'])
+def test_a_file_that_is_no_record_is_told_so(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(BenchError, match="no record of schema 1"):
+        read_record(tmp_path / "a.json")
+
+
 def test_more_steps_than_the_record_has_are_refused(tmp_path):
     task = write_task(tmp_path)
     path = make(task, ADAMW, tmp_path)
