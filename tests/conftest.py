@@ -1,6 +1,7 @@
 """Fixtures for every test."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,12 @@ LONG = (
     "test_run.py",
     "test_conduct.py",
 )  # minutes each, on one core: begun first, lest the others wait for them at the end
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C again where a shell's `&` has it ignored: the commands under test would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
