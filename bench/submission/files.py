@@ -57,6 +57,8 @@ Files = dict[str, bytes]
 
 def read_bundle(path: Path) -> tuple[Files, list[Finding]]:
     """Return what can be read safely, by name, and what is wrong with the rest; an unreadable bundle is refused."""
+    if (path / ".git").exists():
+        raise BenchError(f"{path}: is a clone, no bundle: bench bundle makes one of it")
     if path.is_dir():
         members = _of_folder(path)
     elif not path.is_file():

@@ -170,6 +170,14 @@ def test_a_folder_of_other_things_is_one_finding(clone, tmp_path):
     assert [str(one) for one in found] == ["mine: is no bundle: none of its 3 files is one of a submission"]
 
 
+def test_a_clone_is_one_finding(clone, tmp_path):
+    """The submitter's own clone has records among thousands of files that no submission has."""
+    (tmp_path / "mine/leaderboard/plans").mkdir(parents=True)
+    (tmp_path / "mine/.git").write_text("gitdir: elsewhere")  # as in a worktree
+    found = verify(tmp_path / "mine", clone.root).findings
+    assert [str(one) for one in found] == ["mine: is a clone, no bundle: bench bundle makes one of it"]
+
+
 def test_a_finding_is_file_key_and_reason():
     assert str(Finding("a.json", "inputs.seed", "duplicate")) == "a.json: inputs.seed: duplicate"
     assert str(Finding("a.json", "", "is a link")) == "a.json: is a link"
