@@ -23,7 +23,7 @@ FLOORS = [
     ["task", "entry", "record", "mode", "overrides", "index", "verify", "score", "pages", "forecast", "memory",
      "devices", "domains", "timings", "versions", "children", "crossings", "diagnosis", "passes", "lint", "plan",
      "ledger", "tuning", "trials", "tuned", "outlook", "forbidden", "reach", "recognition", "starter", "submission",
-     "release", "rerun", "standin"],
+     "release", "releasing", "findings", "rerun", "standin"],
     ["model", "roles", "data", "schedule", "linalg", "quantize", "checkpoint", "clock", "machine", "along", "probe",
      "transfer", "workers"],
     ["evaluate", "diagnose", "train", "assemble", "facts", "claims", "inventory", "setting", "run", "stepping",

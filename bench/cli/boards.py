@@ -81,17 +81,12 @@ def _print_modes(rows: "list[IndexRow]", path: Path, track: str, leaderboard: Pa
 def _mode_table(rows: "list[IndexRow]", path: Path, track: str, leaderboard: Path) -> "tuple[Task, ModeTable]":
     from bench.children import quantized_path, read_quantized
     from bench.ledger import read_studies
-    from bench.score.evidence import controls_of, looks_of, placebos_of
-    from bench.score.modes import mode_table
+    from bench.score.told import told_modes
 
     task = read_task(path)
     paths = {row.run_id: quantized_path(Path(row.path)) for row in rows if row.task_digest == task.digest}
     children = {run_id: read_quantized(child) for run_id, child in paths.items() if child.exists()}
-    held = [] if track == "declared" else read_studies(leaderboard, path.stem, task.digest)
-    table = mode_table(
-        rows, children, task, track, controls=controls_of(held), twins=placebos_of(held, rows), looks=looks_of(held)
-    )
-    return task, table
+    return task, told_modes(rows, children, task, track, read_studies(leaderboard, path.stem, task.digest))
 
 
 def _read(row: "IndexRow") -> "tuple[Record, Log]":
@@ -135,6 +130,7 @@ def _whole(address: str) -> str:
 def release(
     version: Annotated[str, typer.Argument(help="numbers with dots, rising: 1.0")],
     why: Annotated[list[str] | None, typer.Option(help="why it is made; a paragraph, and again for another")] = None,
+    findings: Annotated[Path | None, typer.Option(help="what it says, in plain words with figures named")] = None,
     check: Annotated[bool, typer.Option("--check", help="make an old one again and compare every byte")] = False,
     tasks: Annotated[Path, typer.Option(help="folder of tasks")] = Path("tasks"),
     baselines: Annotated[Path, typer.Option(help="folder of algorithms")] = Path("baselines"),
@@ -143,10 +139,12 @@ def release(
     """Keep what the boards say in a folder that is never rewritten; or --check one, exit 1 where a byte differs."""
     from bench.pages import rebuild
     from bench.pages.build import gather
+    from bench.spec import read_text
 
     material, folder = gather([leaderboard / "records"], tasks, baselines, leaderboard), leaderboard / "releases"
     if not check:
-        print(f"released: {rebuild.release(version, why or [], material, folder)}")
+        text = read_text(findings) if findings else ""
+        print(f"released: {rebuild.release(version, why or [], text, material, folder)}")
     elif wrong := rebuild.unlike(version, material, folder):
         for line in wrong:
             err.print(f"release {version}: {line}", markup=False, highlight=False, soft_wrap=True)

@@ -69,7 +69,8 @@ def pages(material: Material, sources: Sources, address: str = "") -> dict[str, 
 
 def _front(by_task: Mapping[str, Sequence[BoardView]], material: Material) -> dict[str, Any]:
     """Return what the first page shows: every board with all its cells."""
-    return {"sheets": [sheet(view, material) for views in by_task.values() for view in views], "bound": ROWS}
+    sheets = [sheet(view, material) for views in by_task.values() for view in views]
+    return {"sheets": sheets, "bound": ROWS, "newest": next((one for one in material.releases if one.findings), None)}
 
 
 def _board_files(front: Mapping[str, Any]) -> dict[str, str]:

@@ -12,12 +12,12 @@ from bench.mode import FLOAT
 from bench.pages.charts import COLOURS, SHAPES
 from bench.pages.drawing import INK, Drawn, chart_of, draw
 from bench.pages.shell import Page
-from bench.pages.views import Material
+from bench.pages.views import TRACKS, Material
 from bench.pages.words import signed
 from bench.score.degradation import Estimate
-from bench.score.evidence import controls_of, looks_of, placebos_of
 from bench.score.measured import Link, Measures
-from bench.score.modes import Lost, ModeRow, ModeTable, mode_table
+from bench.score.modes import Lost, ModeRow, ModeTable
+from bench.score.told import told_modes
 from bench.score.worth import worths
 from bench.task import rung_name
 
@@ -66,13 +66,17 @@ class QuantizationView:
 
 def quantization_pages(material: Material) -> list[Page]:
     """Return the page where a mode other than float was measured."""
-    tried = [(task, track) for task in material.tasks for track in ("tuned", "transfer", "declared")
-             if _tried(task, track, material)]  # fmt: skip
-    return [Page("quantization.html", "quantization.html", make_facts=partial(_facts, tried, material))] * bool(tried)
+    found = tried(material)
+    return [Page("quantization.html", "quantization.html", make_facts=partial(_facts, found, material))] * bool(found)
 
 
-def _facts(tried: Sequence[tuple[str, str]], material: Material) -> dict[str, Any]:
-    found = [quantization_view(task, track, material) for task, track in tried]
+def tried(material: Material) -> list[tuple[str, str]]:
+    """Return the tasks and tracks of which a mode other than float was measured."""
+    return [(task, track) for task in material.tasks for track in TRACKS if _tried(task, track, material)]
+
+
+def _facts(places: Sequence[tuple[str, str]], material: Material) -> dict[str, Any]:
+    found = [quantization_view(task, track, material) for task, track in places]
     views = [view for view in found if isinstance(view, QuantizationView)]
     return {"views": views, "gaps": [gap for gap in found if isinstance(gap, Gap)],
             "worth": worths((material.tasks[view.task], view.table) for view in views)}  # fmt: skip
@@ -80,13 +84,9 @@ def _facts(tried: Sequence[tuple[str, str]], material: Material) -> dict[str, An
 
 def quantization_view(task: str, track: str, material: Material) -> QuantizationView | Gap:
     """Return a task's entries in all modes at the lowest ranked rung, or why there is nothing to show."""
-    definition, studies = material.tasks[task], material.studies.get(task, []) if track != "declared" else []
-    rows = material.rows.get(task, [])
+    definition, studies = material.tasks[task], material.studies.get(task, [])
     try:
-        table = mode_table(
-            rows, material.quantized, definition, track, controls=controls_of(studies),
-            twins=placebos_of(studies, rows), looks=looks_of(studies),
-        )  # fmt: skip
+        table = told_modes(material.rows.get(task, []), material.quantized, definition, track, studies)
     except BenchError as error:
         return Gap(task, track, tuple(filter(None, (error.what, error.hint))))
     rung = definition.budget.compared[0]

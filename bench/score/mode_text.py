@@ -41,7 +41,7 @@ def render_modes(table: ModeTable, format: str = "plain", worth: Sequence[Worth]
     if format == "json":
         return json.dumps(mode_facts(table, worth), indent=1, allow_nan=False) + "\n"
     if format == "csv":
-        return _csv(table)
+        return modes_csv(table)
     blocks = [
         _prose(f"{table.task}, track {table.track}: entries by modes, against {table.reference}. {LEGEND}.", format)
     ]
@@ -153,7 +153,8 @@ def _facts(row: ModeRow) -> dict[str, Any]:
     }
 
 
-def _csv(table: ModeTable) -> str:
+def modes_csv(table: ModeTable) -> str:
+    """Return one line per mode, entry and rung."""
     estimates = ("degradation", "at_equal_loss", "at_equal_budget")
     names = ["task", "track", "mode", "entry", "budget", "seeds", "bf16_loss", "loss", "failed"]
     names += [f"{name}{end}" for name in estimates for end in ("", "_low", "_high")]

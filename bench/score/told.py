@@ -1,4 +1,5 @@
-"""A board with all that plans, ledgers and logs say about its records: what `bench score` prints and pages show."""
+"""A board, and a table of modes, with all that plans, ledgers and logs say about their records: what `bench score`
+prints, pages show and releases keep."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,6 +12,8 @@ from bench.score import evidence
 from bench.score.alarm import alarm_note, alarms_of, judged
 from bench.score.board import Board, make_board, tuning_noise
 from bench.score.cells import select
+from bench.score.measured import Children
+from bench.score.modes import ModeTable, mode_table
 from bench.score.search import Search
 from bench.score.yardstick import batch_notes, end_notes
 from bench.task import Task
@@ -63,3 +66,12 @@ def told_board(
     searches = evidence.searches_of(studies, board, evidence.initial_loss(records, task), hybrids)
     undertuned = tuple(alarm_note(verdict, task.reference) for verdict in verdicts if verdict.holds)
     return replace(board, notes=(*board.notes, *notes), undertuned=undertuned), searches
+
+
+def told_modes(
+    rows: Sequence[IndexRow], children: Children, task: Task, track: str, studies: Sequence[Study]
+) -> ModeTable:
+    """Return entries by modes on one track; where values are declared by hand no plan is asked."""
+    held = [] if track == "declared" else studies
+    twins, looks = evidence.placebos_of(held, rows), evidence.looks_of(held)
+    return mode_table(rows, children, task, track, evidence.controls_of(held), twins, looks)

@@ -1,6 +1,7 @@
 """A release is made once, says what changed and why, comes back byte for byte, and tells when it does not."""
 
 import ast
+import csv
 import dataclasses
 import shutil
 from pathlib import Path
@@ -8,17 +9,25 @@ from pathlib import Path
 import pytest
 
 import bench.release
+import bench.releasing
 from bench.errors import BenchError
 from bench.pages.build import pages
-from bench.pages.rebuild import release, unlike
+from bench.pages.rebuild import kept_of, release, unlike
 from bench.pages.releases import read_releases
 from bench.record import write_atomically
-from bench.release import NAME, READ, changes, latest, read_release
+from bench.release import NAME, READ, Kept, latest, read_release
+from bench.releasing import changes
+
+FINDINGS = """# What it says
+
+Muon needs {speedup small-bf16-tuned muon 1x} fewer tokens, and its
+three-bit weights lose {lost small-tuned ptq-w3 muon 1x} nats.
+"""
 
 
 @pytest.fixture
 def folder(evidence, tmp_path):
-    release("1.0", ["The first board."], evidence, tmp_path)
+    release("1.0", ["The first board."], FINDINGS, evidence, tmp_path)
     return tmp_path
 
 
@@ -32,9 +41,10 @@ def fewer(material, entry):
 
 def test_it_comes_back_byte_for_byte(folder, evidence):
     assert unlike("1.0", evidence, folder) == []
-    assert read_release(folder / "1.0").files.keys() == {
-        f"boards/small-bf16-{track}.{kind}" for track in ("tuned", "transfer") for kind in ("json", "csv")
-    }
+    kinds = ("json", "csv")
+    boards = {f"boards/small-bf16-{track}.{kind}" for track in ("tuned", "transfer") for kind in kinds}
+    modes = {f"modes/small-tuned.{kind}" for kind in kinds}
+    assert read_release(folder / "1.0").files.keys() == {*boards, *modes, "findings.md"}
 
 
 def test_it_comes_back_where_ledgers_and_records_have_grown_since(evidence, tmp_path):
@@ -43,16 +53,15 @@ def test_it_comes_back_where_ledgers_and_records_have_grown_since(evidence, tmp_
     from bench.pages.build import make_boards
 
     boards, searches, _ = make_boards(evidence.records, evidence.logs, evidence.tasks, before, evidence.timings)
-    release(
-        "1.0", ["Early."], dataclasses.replace(evidence, studies=before, boards=boards, searches=searches), tmp_path
-    )
+    early = dataclasses.replace(evidence, studies=before, boards=boards, searches=searches)
+    release("1.0", ["Early."], "", early, tmp_path)
     assert unlike("1.0", evidence, tmp_path) == []
 
 
 def test_a_board_whose_build_fails_is_not_released(evidence, tmp_path):
     board = dataclasses.replace(evidence.boards[0], failing=("placebo adamw@1 differs from its twin adamw at 1x",))
     with pytest.raises(BenchError, match=r"no release 1\.0: small, mode bf16, track tuned: placebo adamw@1 differs"):
-        release("1.0", ["The first board."], dataclasses.replace(evidence, boards=(board,)), tmp_path)
+        release("1.0", ["The first board."], "", dataclasses.replace(evidence, boards=(board,)), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -81,7 +90,7 @@ def test_a_record_that_is_gone_is_named(folder, evidence):
 
 
 def test_code_that_changed_since_is_said(folder, evidence, monkeypatch):
-    monkeypatch.setattr("bench.release.source_digest", lambda: "0" * 64)
+    monkeypatch.setattr("bench.releasing.source_digest", lambda: "0" * 64)
     assert "the code that computes boards has changed since" in " ".join(unlike("1.0", evidence, folder))
 
 
@@ -92,7 +101,7 @@ def test_code_that_changed_since_is_said(folder, evidence, monkeypatch):
 )  # fmt: skip
 def test_what_may_not_be_released(folder, evidence, version, why, said):
     with pytest.raises(BenchError, match=said):
-        release(version, why, evidence, folder)
+        release(version, why, "", evidence, folder)
     assert latest(folder) == "1.0"
 
 
@@ -105,18 +114,18 @@ def test_one_that_was_killed_halfway_is_made_again(evidence, tmp_path, monkeypat
         written.append(path)
         write_atomically(path, data)
 
-    monkeypatch.setattr("bench.release.write_atomically", killed)
+    monkeypatch.setattr("bench.releasing.write_atomically", killed)
     with pytest.raises(KeyboardInterrupt):
-        release("1.0", ["The first board."], evidence, tmp_path)
+        release("1.0", ["The first board."], "", evidence, tmp_path)
     assert latest(tmp_path) is None and not (tmp_path / "1.0").exists()
     monkeypatch.undo()
-    release("1.0", ["The first board."], evidence, tmp_path)
+    release("1.0", ["The first board."], "", evidence, tmp_path)
     assert unlike("1.0", evidence, tmp_path) == [] and [path.name for path in tmp_path.iterdir()] == ["1.0"]
 
 
 def test_what_changed_is_computed_and_both_are_on_pages(evidence, sources, tmp_path):
-    release("1.9", ["Without it."], fewer(evidence, "soap"), tmp_path)
-    release("1.10", ["Soap came."], evidence, tmp_path)
+    release("1.9", ["Without it."], "", fewer(evidence, "soap"), tmp_path)
+    release("1.10", ["Soap came."], FINDINGS, evidence, tmp_path)
     views = read_releases(tmp_path)
     assert [view.release.version for view in views] == ["1.10", "1.9"]
     what = views[0].release.what
@@ -139,7 +148,7 @@ def test_a_board_that_is_gone_and_a_figure_that_comes_goes_or_turns_a_bound_are_
     tuned = next(board for board in evidence.boards if board.track == "tuned")
     muon = next(row for row in tuned.rows if row.entry == "muon")
     rows = tuple(changed(row) if row is muon else row for row in tuned.rows)
-    less = {"small-bf16-tuned": (dataclasses.replace(tuned, rows=rows), [])}
+    less = Kept({"small-bf16-tuned": (dataclasses.replace(tuned, rows=rows), [])}, kept_of(evidence).tables)
     told = changes(read_release(folder / "1.0"), folder, {}, less)
     assert told[-1] == "small-bf16-transfer: this board is gone."
     first, second = (f"{budget:g}x" for budget in sorted(muon.speedups)[:2])
@@ -150,6 +159,50 @@ def test_a_board_that_is_gone_and_a_figure_that_comes_goes_or_turns_a_bound_are_
         f"small-bf16-tuned: muon at {second} went from {was[1]} to nothing.",
         f"small-bf16-tuned: muon at 9x went from nothing to {bound}",
     ]
+
+
+def measured_less(material):
+    """The material before the last mode of its checkpoints was measured."""
+    children = {run_id: child.model_copy(update={"modes": dict(list(child.modes.items())[:-1])})
+                for run_id, child in material.quantized.items()}  # fmt: skip
+    return dataclasses.replace(material, quantized=children)
+
+
+def test_modes_that_came_since_are_left_out_and_are_said_by_the_next_one(evidence, tmp_path):
+    release("1.0", ["Early."], "", measured_less(evidence), tmp_path)
+    assert unlike("1.0", evidence, tmp_path) == []
+    release("1.1", ["Later."], "", evidence, tmp_path)
+    before, now = (len(list(csv.reader((tmp_path / name / "modes/small-tuned.csv").open()))) - 1
+                   for name in ("1.0", "1.1"))  # fmt: skip
+    said = f"small-tuned: degradations: {now - before} new, {now} in all."
+    assert said in read_release(tmp_path / "1.1").what and now > before
+    less = Kept(kept_of(evidence).boards, {})
+    assert (
+        changes(read_release(tmp_path / "1.1"), tmp_path, {}, less)[-1] == "small-tuned: this table of modes is gone."
+    )
+
+
+def test_a_checkpoint_that_was_measured_otherwise_or_is_gone_is_named(folder, evidence):
+    run_id, child = sorted(evidence.quantized.items())[0]
+    one = {name: mode.model_copy(update={"loss": 1.0}) for name, mode in child.modes.items()}
+    for other in ({run_id: child.model_copy(update={"modes": one})}, {}):
+        moved = dataclasses.replace(evidence, quantized={**evidence.quantized, **other} if other else {})
+        with pytest.raises(BenchError, match=f"what rounding did to {run_id[:16]} is not here as it was"):
+            unlike("1.0", moved, folder)
+
+
+def test_findings_are_filled_in_from_the_boards_and_lead_the_pages(folder, evidence, sources):
+    text = (folder / "1.0" / "findings.md").read_text()
+    row = next(row for row in kept_of(evidence).boards["small-bf16-tuned"][0].rows if row.entry == "muon")
+    assert f"{row.speedups[1.0].value:.2f}× ({row.speedups[1.0].low:.2f} to {row.speedups[1.0].high:.2f})" in text
+    lost = next(row for row in kept_of(evidence).tables["small-tuned"].rows["ptq-w3"]
+                if (row.cell.entry, row.cell.budget) == ("muon", 1.0)).compared.degradation  # fmt: skip
+    assert f"{lost.value:+.4f} ({lost.low:+.4f} to {lost.high:+.4f}) nats" in text
+    made = pages(dataclasses.replace(evidence, releases=tuple(read_releases(folder))), sources)
+    page = made["releases/1.0.html"]
+    assert page.index("What it says") < page.index("The first board.") and "{" not in page.partition("<h2>")[2][:300]
+    assert ">what release 1.0 found</a>" in made["index.html"]
+    assert "small, what modes cost at " in page and f"{lost.value:+.4f}" in page
 
 
 def test_all_that_the_scoring_code_imports_is_in_the_digest_of_its_source():

@@ -1,0 +1,142 @@
+"""Findings: what a release says in plain words. Figures are named, never typed: they are filled in from the release.
+
+A text holds paragraphs, with an empty line between them, and headings, as "# How sure it is". A figure is named in
+braces, by a measure, the file that it lies in, and where there; rungs are as boards write them:
+
+    {speedup nano-bf16-tuned soap 1x}   1.81× (1.67 to 1.98)
+    {loss nano-bf16-tuned soap 1x}      1.7304
+    {noise nano-bf16-tuned}             0.0097
+    {lost nano-tuned ptq-w3 soap 1x}    +0.0123 (+0.0101 to +0.0145)
+    {excess nano-tuned ptq-w3 soap 1x}  the same beyond what the reference loses at equal loss, or at equal budget
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.errors import BenchError
+from bench.score.wording import bounded, interval
+from bench.task import rung_name
+
+NAMED = re.compile(r"\{([^{}]*)\}")
+Facts = Mapping[str, Any]  # a board, or a table of modes, as its JSON file has it
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str  # empty where the text begins without a heading
+    paragraphs: tuple[str, ...]
+
+
+def sections(text: str) -> tuple[Section, ...]:
+    """Return a text's paragraphs below their headings; lines of a paragraph are joined."""
+    found: list[tuple[str, list[str]]] = []
+    for block in re.split(r"\n\s*\n", text.strip()):
+        line = " ".join(block.split())
+        if line.startswith("# "):
+            found.append((line[2:], []))
+        elif line:
+            found = found or [("", [])]
+            found[-1][1].append(line)
+    return tuple(Section(title, tuple(paragraphs)) for title, paragraphs in found)
+
+
+def filled(text: str, tables: Mapping[str, Facts]) -> str:
+    """Return the text with its figures; one that is not there, or a brace that names none, is refused by its line."""
+
+    def figure(found: re.Match[str]) -> str:
+        try:
+            return _figure(found[1].split(), tables)
+        except _Missing as error:
+            line = text.count("\n", 0, found.start()) + 1
+            raise BenchError(f"findings, line {line}: {found[0]}: {error}", error.known) from None
+
+    made = NAMED.sub(figure, text)
+    if stray := re.search(r"[{}]", made):
+        line = made.count("\n", 0, stray.start()) + 1
+        raise BenchError(f"findings, line {line}: a brace stands alone", "figures are named as {noise nano-bf16-tuned}")
+    return made
+
+
+class _Missing(Exception):
+    def __init__(self, what: str, known: Sequence[str]) -> None:
+        super().__init__(what)
+        self.known = f"there are {', '.join(known)}" if known else "there are none"
+
+
+def _figure(words: Sequence[str], tables: Mapping[str, Facts]) -> str:
+    measure, place = (words[0], words[1:]) if words else ("", [])
+    if measure not in MEASURES:
+        raise _Missing(f"no measure is called {measure!r}", sorted(MEASURES))
+    parts, say = MEASURES[measure]
+    if len(place) != len(parts):
+        raise _Missing(f"{measure} needs {len(parts)} words", [" ".join((measure, *parts)).upper()])
+    return say(_one("file", place[0], tables), *place[1:])
+
+
+def _one(kind: str, name: str, among: Mapping[str, Any]) -> Any:
+    if name not in among:
+        raise _Missing(f"no {kind} is called {name!r}", sorted(among))
+    return among[name]
+
+
+def _rung(board: Facts, entry: str, rung: str) -> Any:
+    row = _one("entry", entry, {row["entry"]: row for row in _part(board, "rows")})
+    return _one("rung", rung, {rung_name(one["budget"]): one for one in row["rungs"]})
+
+
+def _part(table: Facts, name: str) -> Any:
+    if name not in table:
+        raise _Missing(f"the file holds no {name}", sorted(table))
+    return table[name]
+
+
+def _present(value: Any) -> Any:
+    if value is None:
+        raise _Missing("it has no value", [])
+    return value
+
+
+def _speedup(board: Facts, entry: str, rung: str) -> str:
+    found = _present(_rung(board, entry, rung)["speedup"])
+    sign = {"=": "", ">=": "at least ", "<=": "at most "}[found["bound"]]
+    figure = bounded(found["limit"] if found["value"] is None else found["value"], found["bound"])
+    return f"{sign}{figure}× ({found['no_interval'] or interval(found['low'], found['high'])})"
+
+
+def _loss(board: Facts, entry: str, rung: str) -> str:
+    return f"{_present(_rung(board, entry, rung)['mean_loss']):.4f}"
+
+
+def _noise(board: Facts) -> str:
+    return f"{_present(_part(board, 'noise')):.4f}"
+
+
+def _row(table: Facts, mode: str, entry: str, rung: str) -> Any:
+    rows = [row for row in _one("mode", mode, _part(table, "modes")) if row["entry"] == entry]
+    return _one("rung of it", rung, {rung_name(row["budget"]): row for row in rows})
+
+
+def _estimate(found: Any) -> str:
+    if found["low"] is None or found["high"] is None:
+        return f"{found['value']:+.4f}"
+    return f"{found['value']:+.4f} ({found['low']:+.4f} to {found['high']:+.4f})"
+
+
+def _lost(table: Facts, mode: str, entry: str, rung: str) -> str:
+    return _estimate(_row(table, mode, entry, rung)["degradation"])
+
+
+def _excess(table: Facts, mode: str, entry: str, rung: str) -> str:
+    row = _row(table, mode, entry, rung)
+    return _estimate(_present(row["at_equal_loss"] or row["at_equal_budget"]))
+
+
+MEASURES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
+    "speedup": (("board", "entry", "rung"), _speedup),
+    "loss": (("board", "entry", "rung"), _loss),
+    "noise": (("board",), _noise),
+    "lost": (("table", "mode", "entry", "rung"), _lost),
+    "excess": (("table", "mode", "entry", "rung"), _excess),
+}

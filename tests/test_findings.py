@@ -1,0 +1,73 @@
+"""Findings name their figures; one that is not there is refused by its line, and what there is is said."""
+
+import pytest
+
+from bench.errors import BenchError
+from bench.findings import Section, filled, sections
+
+SPEEDUP = {"value": 1.8149, "bound": "=", "limit": None, "low": 1.674, "high": None, "no_interval": None}
+BOARD = {"noise": 0.00967, "rows": [
+    {"entry": "soap", "rungs": [
+        {"budget": 1.0, "mean_loss": 1.71594, "speedup": SPEEDUP},
+        {"budget": 0.5, "mean_loss": None, "speedup": None},
+        {"budget": 4.0, "mean_loss": 1.5, "speedup": {**SPEEDUP, "value": None, "limit": 2.137, "bound": ">=",
+                                                      "low": None, "no_interval": "one seed"}},
+    ]},
+]}  # fmt: skip
+LOST = {"value": 0.0123, "low": -0.0001, "high": 0.02}
+TABLE = {"modes": {"ptq-w3": [
+    {"entry": "soap", "budget": 1.0, "degradation": LOST, "at_equal_loss": None,
+     "at_equal_budget": {**LOST, "low": None}},
+    {"entry": "adamw-ref", "budget": 1.0, "degradation": LOST, "at_equal_loss": None, "at_equal_budget": None},
+]}}  # fmt: skip
+TABLES = {"board": BOARD, "table": TABLE}
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("speedup board soap 1x", "1.81× (1.67 to open)"),
+        ("speedup board soap 4x", "at least 2.13× (one seed)"),
+        ("loss  board soap 1x", "1.7159"),
+        ("noise board", "0.0097"),
+        ("lost table ptq-w3 soap 1x", "+0.0123 (-0.0001 to +0.0200)"),
+        ("excess table ptq-w3 soap 1x", "+0.0123"),
+    ],
+)
+def test_a_figure_is_filled_in(named, said):
+    assert filled(f"a {{{named}}} b", TABLES) == f"a {said} b"
+
+
+@pytest.mark.parametrize(
+    ("named", "what", "known"),
+    [
+        ("", "no measure is called ''", "excess, loss, lost, noise, speedup"),
+        ("speed board soap 1x", "no measure is called 'speed'", "excess, loss"),
+        ("speedup board soap", "speedup needs 3 words", "SPEEDUP BOARD ENTRY RUNG"),
+        ("speedup other soap 1x", "no file is called 'other'", "board, table"),
+        ("speedup board muon 1x", "no entry is called 'muon'", "soap"),
+        ("speedup board soap 2x", "no rung is called '2x'", "0.5x, 1x, 4x"),
+        ("speedup board soap 0.5x", "it has no value", "there are none"),
+        ("speedup table soap 1x", "the file holds no rows", "modes"),
+        ("lost table ptq-w4 soap 1x", "no mode is called 'ptq-w4'", "ptq-w3"),
+        ("lost table ptq-w3 muon 1x", "no rung of it is called '1x'", "there are none"),
+        ("excess table ptq-w3 adamw-ref 1x", "it has no value", "there are none"),
+    ],
+)
+def test_a_figure_that_is_not_there_is_refused(named, what, known):
+    with pytest.raises(BenchError) as refused:
+        filled(f"first\n\nthird {{{named}}}", TABLES)
+    assert refused.value.what == f"findings, line 3: {{{named}}}: {what}" and known in refused.value.hint
+
+
+@pytest.mark.parametrize("text", ["one {", "} two", "{a {noise board}}"])
+def test_a_brace_that_names_no_figure_is_refused(text):
+    with pytest.raises(BenchError, match="findings, line 2: a brace stands alone"):
+        filled(f"\n{text}", TABLES)
+
+
+def test_a_text_is_paragraphs_below_headings():
+    assert sections("") == ()
+    assert sections("before\n\n# One\n\na\nb\n \nc\n\n\n# Two\n") == (
+        Section("", ("before",)), Section("One", ("a b", "c")), Section("Two", ()),
+    )  # fmt: skip
