@@ -71,7 +71,7 @@ class Release(Spec):
     before: str | None  # the release that this one follows
     why: tuple[str, ...]  # by the maintainers, a paragraph each
     what: tuple[str, ...]  # computed: what changed since the one before
-    findings: str  # by the maintainers, with figures named; filled in, it is a file of its own
+    findings: str | None  # by the maintainers, with figures named; filled in, they are a file of their own
     records: dict[str, Digest]  # digest by run_id
     quantized: dict[str, ModesHeld]  # by run_id
     ledgers: dict[str, Digest | None]  # digest of the last line, by the plan's digest; null where there is none yet

@@ -1,7 +1,7 @@
 """A release made: its files, and what it says differs from the one before. bench.release has what it rests on."""
 
 import json
-import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from bench.spec import parse_json, read_text
 
 
 def files_of(
-    version: str, before: str | None, why: Sequence[str], findings: str, folder: Path, ground: Ground, kept: Kept
+    version: str, before: str | None, why: Sequence[str], findings: str | None, folder: Path, ground: Ground, kept: Kept
 ) -> dict[str, bytes]:
     """Return every file of a release by its path: boards, tables of modes, findings, and release.json, which lists
     them."""
@@ -48,7 +48,7 @@ def files_of(
     files |= {f"boards/{name}.csv": csv_text(board).encode() for name, (board, _) in kept.boards.items()}
     files |= {f"modes/{name}.json": _json(facts) for name, facts in tables.items()}
     files |= {f"modes/{name}.csv": modes_csv(table).encode() for name, table in kept.tables.items()}
-    if findings:
+    if findings is not None:
         files[FINDINGS] = filled(findings, {**boards, **tables}).encode()
     held = {record.run_id: record.digest for record in sorted(ground.records, key=lambda record: record.run_id)}
     facts = {
@@ -75,7 +75,9 @@ def _json(facts: Any) -> bytes:
     return (json.dumps(facts, indent=1, allow_nan=False) + "\n").encode()
 
 
-def make_release(version: str, why: Sequence[str], findings: str, folder: Path, ground: Ground, kept: Kept) -> Path:
+def make_release(
+    version: str, why: Sequence[str], findings: str | None, folder: Path, ground: Ground, kept: Kept
+) -> Path:
     """Write a release into its own folder below `folder` and return where; one that is there is never rewritten."""
     if not VERSION.fullmatch(version):
         raise BenchError(f"{version!r} is no version of a release", "numbers with dots are taken: 1.0")
@@ -88,12 +90,19 @@ def make_release(version: str, why: Sequence[str], findings: str, folder: Path, 
         raise BenchError(f"release {version} would come before {before}", "versions rise")
     if not why:
         raise BenchError(f"release {version}: nothing says why it is made", "give a paragraph or more: --why")
+    if findings is not None and not findings.strip():
+        raise BenchError(f"release {version}: its findings are empty", "give paragraphs, or leave --findings out")
     files = files_of(version, before, why, findings, folder, ground, kept)
-    draft = folder / f".{version}.partial"
-    shutil.rmtree(draft, ignore_errors=True)  # of one that was killed
-    for path, data in files.items():
-        write_atomically(draft / path, data)
-    return draft.rename(home)  # whole or not at all
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{version}.", suffix=".partial", dir=folder) as draft:
+        for path, data in files.items():
+            write_atomically(Path(draft, "whole", path), data)
+        try:
+            return Path(draft, "whole").rename(home)  # whole or not at all
+        except OSError as error:
+            if home.exists():  # made at the same time by another
+                raise BenchError(f"{home}: a release is never rewritten", "give the next version") from error
+            raise
 
 
 def differences(release: Release, home: Path, made: Mapping[str, bytes]) -> list[str]:

@@ -137,13 +137,17 @@ def release(
     leaderboard: Annotated[Path, typer.Option(help="folder of records, plans and ledgers")] = PUBLISHED,
 ) -> None:
     """Keep what the boards say in a folder that is never rewritten; or --check one, exit 1 where a byte differs."""
+    from bench.errors import BenchError
     from bench.pages import rebuild
     from bench.pages.build import gather
     from bench.spec import read_text
 
+    if check and (why or findings):
+        raise BenchError("--check makes an old release again, with its own words", "leave --why and --findings out")
+
     material, folder = gather([leaderboard / "records"], tasks, baselines, leaderboard), leaderboard / "releases"
     if not check:
-        text = read_text(findings) if findings else ""
+        text = read_text(findings) if findings else None
         print(f"released: {rebuild.release(version, why or [], text, material, folder)}")
     elif wrong := rebuild.unlike(version, material, folder):
         for line in wrong:

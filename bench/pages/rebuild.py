@@ -34,7 +34,7 @@ def _table(material: Material, task: str, track: str) -> ModeTable | None:
         return None
 
 
-def release(version: str, why: Sequence[str], findings: str, material: Material, folder: Path) -> Path:
+def release(version: str, why: Sequence[str], findings: str | None, material: Material, folder: Path) -> Path:
     """Write a release of all boards and tables of modes below the folder and return where; none where a placebo
     differs from its twin."""
     if material.failing:

@@ -54,14 +54,14 @@ def test_it_comes_back_where_ledgers_and_records_have_grown_since(evidence, tmp_
 
     boards, searches, _ = make_boards(evidence.records, evidence.logs, evidence.tasks, before, evidence.timings)
     early = dataclasses.replace(evidence, studies=before, boards=boards, searches=searches)
-    release("1.0", ["Early."], "", early, tmp_path)
+    release("1.0", ["Early."], None, early, tmp_path)
     assert unlike("1.0", evidence, tmp_path) == []
 
 
 def test_a_board_whose_build_fails_is_not_released(evidence, tmp_path):
     board = dataclasses.replace(evidence.boards[0], failing=("placebo adamw@1 differs from its twin adamw at 1x",))
     with pytest.raises(BenchError, match=r"no release 1\.0: small, mode bf16, track tuned: placebo adamw@1 differs"):
-        release("1.0", ["The first board."], "", dataclasses.replace(evidence, boards=(board,)), tmp_path)
+        release("1.0", ["The first board."], None, dataclasses.replace(evidence, boards=(board,)), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -101,8 +101,27 @@ def test_code_that_changed_since_is_said(folder, evidence, monkeypatch):
 )  # fmt: skip
 def test_what_may_not_be_released(folder, evidence, version, why, said):
     with pytest.raises(BenchError, match=said):
-        release(version, why, "", evidence, folder)
+        release(version, why, None, evidence, folder)
     assert latest(folder) == "1.0"
+
+
+def test_empty_findings_are_refused(evidence, tmp_path):
+    with pytest.raises(BenchError, match="its findings are empty"):
+        release("1.0", ["x"], " \n", evidence, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_two_made_at_once_one_stands_whole_and_the_other_is_told(evidence, tmp_path, monkeypatch):
+    def overtaken(path, data):
+        monkeypatch.undo()
+        release("1.0", ["The other."], None, evidence, tmp_path)
+        write_atomically(path, data)
+
+    monkeypatch.setattr("bench.releasing.write_atomically", overtaken)
+    with pytest.raises(BenchError, match=r"1\.0: a release is never rewritten"):
+        release("1.0", ["Mine."], None, evidence, tmp_path)
+    assert read_release(tmp_path / "1.0").why == ("The other.",) and unlike("1.0", evidence, tmp_path) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["1.0"]
 
 
 def test_one_that_was_killed_halfway_is_made_again(evidence, tmp_path, monkeypatch):
@@ -116,15 +135,15 @@ def test_one_that_was_killed_halfway_is_made_again(evidence, tmp_path, monkeypat
 
     monkeypatch.setattr("bench.releasing.write_atomically", killed)
     with pytest.raises(KeyboardInterrupt):
-        release("1.0", ["The first board."], "", evidence, tmp_path)
+        release("1.0", ["The first board."], None, evidence, tmp_path)
     assert latest(tmp_path) is None and not (tmp_path / "1.0").exists()
     monkeypatch.undo()
-    release("1.0", ["The first board."], "", evidence, tmp_path)
+    release("1.0", ["The first board."], None, evidence, tmp_path)
     assert unlike("1.0", evidence, tmp_path) == [] and [path.name for path in tmp_path.iterdir()] == ["1.0"]
 
 
 def test_what_changed_is_computed_and_both_are_on_pages(evidence, sources, tmp_path):
-    release("1.9", ["Without it."], "", fewer(evidence, "soap"), tmp_path)
+    release("1.9", ["Without it."], None, fewer(evidence, "soap"), tmp_path)
     release("1.10", ["Soap came."], FINDINGS, evidence, tmp_path)
     views = read_releases(tmp_path)
     assert [view.release.version for view in views] == ["1.10", "1.9"]
@@ -169,9 +188,9 @@ def measured_less(material):
 
 
 def test_modes_that_came_since_are_left_out_and_are_said_by_the_next_one(evidence, tmp_path):
-    release("1.0", ["Early."], "", measured_less(evidence), tmp_path)
+    release("1.0", ["Early."], None, measured_less(evidence), tmp_path)
     assert unlike("1.0", evidence, tmp_path) == []
-    release("1.1", ["Later."], "", evidence, tmp_path)
+    release("1.1", ["Later."], None, evidence, tmp_path)
     before, now = (len(list(csv.reader((tmp_path / name / "modes/small-tuned.csv").open()))) - 1
                    for name in ("1.0", "1.1"))  # fmt: skip
     said = f"small-tuned: degradations: {now - before} new, {now} in all."
