@@ -5,9 +5,11 @@ braces, by a measure, the file that it lies in, and where there; rungs are as bo
 
     {speedup nano-bf16-tuned soap 1x}   1.81× (1.67 to 1.98)
     {loss nano-bf16-tuned soap 1x}      1.7304
-    {noise nano-bf16-tuned}             0.0097
+    {noise nano-bf16-tuned}             0.0097, of seeds, in nats
+    {tau nano-bf16-tuned}               0.019, of tuning, in ln speedup
     {lost nano-tuned ptq-w3 soap 1x}    +0.0123 (+0.0101 to +0.0145)
     {excess nano-tuned ptq-w3 soap 1x}  the same beyond what the reference loses at equal loss, or at equal budget
+    {left nano-tuned ptq-w3 soap 1x}    1.14× (1.02 to 1.28), the speedup against the reference in the mode
 """
 
 import re
@@ -99,7 +101,14 @@ def _present(value: Any) -> Any:
 
 
 def _speedup(board: Facts, entry: str, rung: str) -> str:
-    found = _present(_rung(board, entry, rung)["speedup"])
+    return _in_words(_present(_rung(board, entry, rung)["speedup"]))
+
+
+def _left(table: Facts, mode: str, entry: str, rung: str) -> str:
+    return _in_words(_present(_row(table, mode, entry, rung)["speedup"]))
+
+
+def _in_words(found: Any) -> str:
     sign = {"=": "", ">=": "at least ", "<=": "at most "}[found["bound"]]
     figure = bounded(found["limit"] if found["value"] is None else found["value"], found["bound"])
     return f"{sign}{figure}× ({found['no_interval'] or interval(found['low'], found['high'])})"
@@ -111,6 +120,10 @@ def _loss(board: Facts, entry: str, rung: str) -> str:
 
 def _noise(board: Facts) -> str:
     return f"{_present(_part(board, 'noise')):.4f}"
+
+
+def _tau(board: Facts) -> str:
+    return f"{_present(_part(board, 'tau')):.3f}"
 
 
 def _row(table: Facts, mode: str, entry: str, rung: str) -> Any:
@@ -137,6 +150,8 @@ MEASURES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "speedup": (("board", "entry", "rung"), _speedup),
     "loss": (("board", "entry", "rung"), _loss),
     "noise": (("board",), _noise),
+    "tau": (("board",), _tau),
     "lost": (("table", "mode", "entry", "rung"), _lost),
     "excess": (("table", "mode", "entry", "rung"), _excess),
+    "left": (("table", "mode", "entry", "rung"), _left),
 }

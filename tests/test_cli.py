@@ -49,6 +49,7 @@ MISTAKES = {
     "an entry for a task": (["run", ADAMW, SMOKE], "adamw.toml: is an entry, expected a task"),
     "a name for a path": (["run", "smokee", ADAMW], "smokee: no such file"),
     "a file for records": (["run", SMOKE, ADAMW, "--records", ADAMW / "x"], "adamw.toml: is a file, expected a folder"),
+    "words for an old release": (["release", "1.0", "--check", "--why", "x"], "--check makes an old release again"),
     "a file for pages": (["site", "--out", ADAMW], "adamw.toml: is a file, expected a folder"),
 }
 

@@ -6,7 +6,7 @@ from bench.errors import BenchError
 from bench.findings import Section, filled, sections
 
 SPEEDUP = {"value": 1.8149, "bound": "=", "limit": None, "low": 1.674, "high": None, "no_interval": None}
-BOARD = {"noise": 0.00967, "rows": [
+BOARD = {"noise": 0.00967, "tau": None, "rows": [
     {"entry": "soap", "rungs": [
         {"budget": 1.0, "mean_loss": 1.71594, "speedup": SPEEDUP},
         {"budget": 0.5, "mean_loss": None, "speedup": None},
@@ -17,7 +17,7 @@ BOARD = {"noise": 0.00967, "rows": [
 LOST = {"value": 0.0123, "low": -0.0001, "high": 0.02}
 TABLE = {"modes": {"ptq-w3": [
     {"entry": "soap", "budget": 1.0, "degradation": LOST, "at_equal_loss": None,
-     "at_equal_budget": {**LOST, "low": None}},
+     "at_equal_budget": {**LOST, "low": None}, "speedup": SPEEDUP},
     {"entry": "adamw-ref", "budget": 1.0, "degradation": LOST, "at_equal_loss": None, "at_equal_budget": None},
 ]}}  # fmt: skip
 TABLES = {"board": BOARD, "table": TABLE}
@@ -32,6 +32,7 @@ TABLES = {"board": BOARD, "table": TABLE}
         ("noise board", "0.0097"),
         ("lost table ptq-w3 soap 1x", "+0.0123 (-0.0001 to +0.0200)"),
         ("excess table ptq-w3 soap 1x", "+0.0123"),
+        ("left table ptq-w3 soap 1x", "1.81× (1.67 to open)"),
     ],
 )
 def test_a_figure_is_filled_in(named, said):
@@ -41,13 +42,14 @@ def test_a_figure_is_filled_in(named, said):
 @pytest.mark.parametrize(
     ("named", "what", "known"),
     [
-        ("", "no measure is called ''", "excess, loss, lost, noise, speedup"),
-        ("speed board soap 1x", "no measure is called 'speed'", "excess, loss"),
+        ("", "no measure is called ''", "excess, left, loss, lost, noise, speedup, tau"),
+        ("speed board soap 1x", "no measure is called 'speed'", "excess, left"),
         ("speedup board soap", "speedup needs 3 words", "SPEEDUP BOARD ENTRY RUNG"),
         ("speedup other soap 1x", "no file is called 'other'", "board, table"),
         ("speedup board muon 1x", "no entry is called 'muon'", "soap"),
         ("speedup board soap 2x", "no rung is called '2x'", "0.5x, 1x, 4x"),
         ("speedup board soap 0.5x", "it has no value", "there are none"),
+        ("tau board", "it has no value", "there are none"),
         ("speedup table soap 1x", "the file holds no rows", "modes"),
         ("lost table ptq-w4 soap 1x", "no mode is called 'ptq-w4'", "ptq-w3"),
         ("lost table ptq-w3 muon 1x", "no rung of it is called '1x'", "there are none"),
