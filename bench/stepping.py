@@ -1,5 +1,6 @@
 """Step times of two entries, interleaved on one machine: A B B A, with a canary before and after (protocol F)."""
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from bench.train import Progress, train
 
 STEPS, TURNS = 32, 5
 CANARY_MOVES = 0.03  # by which the canary may move between before and after
+OTHERS = 0.05  # of a core, that other programs may take meanwhile
 CANARY_SIZE, CANARY_REPEATS, CANARY_LAPS = 512, 40, 9
 
 
@@ -56,8 +58,8 @@ def measure_steps(
     """Return the entry's setting, and what a timing says of its steps against the reference's.
 
     Each starts at its declared values: a step's time hardly depends on them. Both go through as many steps before the
-    first turn, which is where states are made and kernels compiled. A machine on which the canary moves is refused:
-    something else was running, or its clock changed.
+    first turn, which is where states are made and kernels compiled. A machine on which the canary moves, or other
+    programs run, is refused: a load that is steady moves no canary, and may slow one entry more than the other.
     """
     budget = max(task.budget.rungs)
     if steps * (2 * turns + 1) > task.steps(budget):
@@ -71,14 +73,16 @@ def measure_steps(
         setting = settle(request, watch)
         arms.append(_arm(assemble(request, data_folder, setting.hardware), steps))
     device = arms[0].assembly.parts.device
-    before = canary(device)
+    before, load = canary(device), Load()
     found = []
     for number in range(turns):
         a, b, bb, aa = (arms[which].go(steps) for which in (0, 1, 1, 0))
         found.append(Turn(reference=(a, aa), entry=(b, bb)))
         watch.say(f"turn {number + 1} of {turns}: {entry.name} at {found[-1].ratio:.3f} of {reference.name}'s step")
+    others = load.others()
     after = canary(device)
     check_canary(before, after)
+    check_alone(others)
     peaks = (arms[0].peak_bytes, arms[1].peak_bytes) if device.type == "cuda" else None
     return setting, {
         "steps": steps,
@@ -118,6 +122,42 @@ def check_canary(before: float, after: float) -> None:
         raise BenchError(
             f"the canary moved by {moved:.1%} while steps were timed (at most {CANARY_MOVES:.0%} is taken)",
             "measure on a machine that does nothing else, at a fixed clock if it has one",
+        )
+
+
+class Load:
+    """What other programs take of the processors from now on; Linux tells (proc_stat(5)), other systems do not."""
+
+    def __init__(self) -> None:
+        self.start = _clocks()
+
+    def others(self) -> float | None:
+        """Return their share, in cores."""
+        then, now = self.start, _clocks()
+        if then is None or now is None:
+            return None
+        wall, own, busy = (after - before for before, after in zip(then, now, strict=True))
+        return max(0.0, busy - own) / wall
+
+
+def _clocks() -> tuple[float, float, float] | None:
+    """Return the seconds that have passed, that this process has computed for, and that all processors have."""
+    own = os.times()
+    try:
+        with open("/proc/stat") as file:
+            user, nice, system, _idle, _waiting, *other = map(int, file.readline().split()[1:9])
+    except (OSError, ValueError):
+        return None
+    ticks = user + nice + system + sum(other)  # interrupts, and what a host took from a virtual machine
+    return own.elapsed, own.user + own.system, ticks / os.sysconf("SC_CLK_TCK")
+
+
+def check_alone(others: float | None) -> None:
+    """Refuse a measurement beside which other programs ran."""
+    if others is not None and others > OTHERS:
+        raise BenchError(
+            f"other programs took {others:.0%} of a core while steps were timed (at most {OTHERS:.0%} is taken)",
+            "measure on a machine that does nothing else",
         )
 
 

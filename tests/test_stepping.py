@@ -1,5 +1,10 @@
 """Steps timed against the reference: both arms train on, and a machine that changes its pace is refused."""
 
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 import torch
 from small import ADAMW, MUON, write_task
@@ -8,7 +13,7 @@ from bench.assemble import Request, assemble
 from bench.entry import Entry
 from bench.errors import BenchError
 from bench.setting import Watch, settle
-from bench.stepping import Arm, canary, check_canary, measure_steps
+from bench.stepping import Arm, Load, canary, check_alone, check_canary, measure_steps
 from bench.task import read_task
 from bench.timings import Turn
 from bench.train import Progress
@@ -17,7 +22,8 @@ from bench.train import Progress
 @pytest.fixture
 def measured(tmp_path, monkeypatch):
     def build(**asked):
-        monkeypatch.setattr("bench.stepping.check_canary", lambda before, after: None)
+        for check in ("check_canary", "check_alone"):  # tests run side by side
+            monkeypatch.setattr(f"bench.stepping.{check}", lambda *seen: None)
         task = read_task(write_task(tmp_path))
         return measure_steps(
             "tiny", task, Entry(ADAMW), Entry(MUON), "bf16", tmp_path, Watch(), steps=4, turns=2, **asked
@@ -60,6 +66,37 @@ def test_a_canary_that_moves_by_more_than_three_percent_refuses_the_measurement(
     else:
         with pytest.raises(BenchError, match="the canary moved"):
             check_canary(1.0, after)
+
+
+@pytest.mark.parametrize(("others", "fine"), [(None, True), (0.0, True), (0.04, True), (0.06, False), (1.9, False)])
+def test_programs_beside_it_refuse_the_measurement(others, fine):
+    """A steady load moves no canary."""
+    if fine:
+        check_alone(others)
+    else:
+        with pytest.raises(BenchError, match=f"other programs took {others:.0%} of a core"):
+            check_alone(others)
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="only Linux tells what other programs take")
+def test_the_load_is_that_of_others():
+    beside = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        load, end = Load(), time.monotonic() + 1
+        while time.monotonic() < end:
+            pass
+        assert load.others() > 0.3  # about 1, with a core for each
+    finally:
+        beside.kill()
+        beside.wait()
+
+
+def test_what_a_program_computes_itself_is_no_load(monkeypatch):
+    clocks = iter([(10.0, 3.0, 50.0), (20.0, 11.0, 58.5)])
+    monkeypatch.setattr("bench.stepping._clocks", lambda: next(clocks))
+    assert Load().others() == pytest.approx(0.05)
+    monkeypatch.setattr("bench.stepping._clocks", lambda: None)
+    assert Load().others() is None
 
 
 def test_the_canary_is_the_median_of_its_laps():
