@@ -15,6 +15,7 @@ from bench.errors import BenchError, PeerLost
 LAUNCHED = "BENCH_LAUNCHED"  # in a rank's environment: who started it tells how it ended
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 LOST = PeerLost.status
+FAULTS = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE)  # of a rank itself: its last line may say why
 GOES_ON = "nothing is lost: the same command goes on from the last checkpoint"
 
 
@@ -95,12 +96,17 @@ def _ended(statuses: dict[int, int], logs: Path) -> int:
         print(f"error: {_last_words(logs, rank)}", file=sys.stderr)
         return 1
     how = f"was killed ({signal.Signals(-status).name})" if status < 0 else "lost the others"
-    print(f"error: rank {rank} {how}\n  {GOES_ON}", file=sys.stderr)
+    said = _stderr(logs, rank).rpartition("\n")[2] if -status in FAULTS else ""
+    print(f"error: rank {rank} {how}{said and f': {said}'}\n  {GOES_ON}", file=sys.stderr)
     return 1
 
 
 def _last_words(logs: Path, rank: int) -> str:
     """Return what a rank whose output nobody sees said at its end: its error with the hint, else its last line."""
-    said = "\n".join(path.read_text() for path in logs.rglob(f"{rank}/stderr.log")).strip()
+    said = _stderr(logs, rank)
     words = said.rpartition("error: ")[2] if "error: " in said else said.rpartition("\n")[2] or "ended without a word"
     return words if words.startswith("rank ") else f"rank {rank}: {words}"
+
+
+def _stderr(logs: Path, rank: int) -> str:
+    return "\n".join(path.read_text(errors="replace") for path in logs.rglob(f"{rank}/stderr.log")).strip()

@@ -144,6 +144,18 @@ def test_what_fails_on_one_rank_is_the_runs_outcome(tmp_path):
     assert record.outcome == "crashed" and record.cause.startswith("rank 1: KeyError")
 
 
+def test_a_rank_that_is_aborted_has_its_last_line_said(tmp_path):
+    body = (
+        "import os\n\nclass Aborted(Optimizer):\n    @torch.no_grad()\n    def step(self, closure=None):\n"
+        "        if os.environ.get('RANK') == '1': os.write(2, b'what(): gone\\n'); os.abort()\n\n"
+        "def build(roles, hp, run):\n    return Aborted([{'params': roles.matrices}], {'lr': 0.1})\n"
+    )
+    done = bench(tmp_path, "run", str(write_task(tmp_path)), str(write_entry(tmp_path, body)), "--device", "cpu",
+                 "--devices", "2", "--records", str(tmp_path / "records"))  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: rank 1 was killed (SIGABRT): what(): gone\n  nothing is lost"), done.stderr
+
+
 def test_a_micro_batch_of_ones_own_is_recorded_and_is_another_run(tmp_path):
     task = write_task(tmp_path)
     plain = read_record(make(task, ADAMW, tmp_path))
