@@ -1,9 +1,10 @@
 """Findings: what a release says in plain words. Figures are named, never typed: they are filled in from the release.
 
 A text holds paragraphs, with an empty line between them, and headings, as "# How sure it is". A figure is named in
-braces, by a measure, the file that it lies in, and where there; rungs are as boards write them:
+braces, by a measure, the file that it lies in, and where there; rungs are as boards write them. What heads a speedup on
+its board (unstable, multi-epoch), and a level other than 95%, come with it:
 
-    {speedup nano-bf16-tuned soap 1x}   1.81× (1.67 to 1.98)
+    {speedup nano-bf16-tuned soap 2x}   1.84× (1.66 to 2.08; multi-epoch)
     {loss nano-bf16-tuned soap 1x}      1.7304
     {noise nano-bf16-tuned}             0.0097, of seeds, in nats
     {tau nano-bf16-tuned}               0.019, of tuning, in ln speedup
@@ -18,7 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.errors import BenchError
-from bench.score.wording import bounded, interval
+from bench.score.statistics import LEVEL
+from bench.score.wording import MULTI_EPOCH, READ_MULTI_EPOCH, UNSTABLE, bounded, interval, percent
 from bench.task import rung_name
 
 NAMED = re.compile(r"\{([^{}]*)\}")
@@ -33,38 +35,45 @@ class Section:
 
 def sections(text: str) -> tuple[Section, ...]:
     """Return a text's paragraphs below their headings; lines of a paragraph are joined."""
-    found: list[tuple[str, list[str]]] = []
-    for block in re.split(r"\n\s*\n", text.strip()):
-        line = " ".join(block.split())
+    found: list[tuple[str, list[list[str]]]] = [("", [[]])]
+    for number, line in enumerate(text.splitlines(), 1):
         if line.startswith("# "):
-            found.append((line[2:], []))
-        elif line:
-            found = found or [("", [])]
-            found[-1][1].append(line)
-    return tuple(Section(title, tuple(paragraphs)) for title, paragraphs in found)
+            found.append((line[2:].strip(), [[]]))
+        elif line.startswith("#"):
+            raise BenchError(
+                f"findings, line {number}: {line[:60]!r}: a heading is '# ' and words", "there is one level"
+            )
+        elif line.strip():
+            found[-1][1][-1].append(line.strip())
+        else:
+            found[-1][1].append([])
+    read = [Section(title, tuple(" ".join(lines) for lines in blocks if lines)) for title, blocks in found]
+    return tuple(one for one in read if one.title or one.paragraphs)
 
 
 def filled(text: str, tables: Mapping[str, Facts]) -> str:
-    """Return the text with its figures; one that is not there, or a brace that names none, is refused by its line."""
+    """Return the text with its figures; one that is not there, a brace that names none, or what is no heading is
+    refused by its line."""
 
     def figure(found: re.Match[str]) -> str:
         try:
             return _figure(found[1].split(), tables)
         except _Missing as error:
             line = text.count("\n", 0, found.start()) + 1
-            raise BenchError(f"findings, line {line}: {found[0]}: {error}", error.known) from None
+            raise BenchError(f"findings, line {line}: {found[0]}: {error}", error.known or None) from None
 
     made = NAMED.sub(figure, text)
     if stray := re.search(r"[{}]", made):
         line = made.count("\n", 0, stray.start()) + 1
         raise BenchError(f"findings, line {line}: a brace stands alone", "figures are named as {noise nano-bf16-tuned}")
+    sections(made)
     return made
 
 
 class _Missing(Exception):
     def __init__(self, what: str, known: Sequence[str]) -> None:
         super().__init__(what)
-        self.known = f"there are {', '.join(known)}" if known else "there are none"
+        self.known = f"there are {', '.join(known)}" if known else ""
 
 
 def _figure(words: Sequence[str], tables: Mapping[str, Facts]) -> str:
@@ -84,8 +93,8 @@ def _one(kind: str, name: str, among: Mapping[str, Any]) -> Any:
 
 
 def _rung(board: Facts, entry: str, rung: str) -> Any:
-    row = _one("entry", entry, {row["entry"]: row for row in _part(board, "rows")})
-    return _one("rung", rung, {rung_name(one["budget"]): one for one in row["rungs"]})
+    rungs = {row["entry"]: row["rungs"] for row in _part(board, "rows")} | {board["reference"]: board["ladder"]}
+    return _one("rung", rung, {rung_name(one["budget"]): one for one in _one("entry", entry, rungs)})
 
 
 def _part(table: Facts, name: str) -> Any:
@@ -101,17 +110,24 @@ def _present(value: Any) -> Any:
 
 
 def _speedup(board: Facts, entry: str, rung: str) -> str:
-    return _in_words(_present(_rung(board, entry, rung)["speedup"]))
+    one = _rung(board, entry, rung)
+    found = _present(one.get("speedup"))
+    heads = {MULTI_EPOCH: one["multi_epoch"], READ_MULTI_EPOCH: found["read_multi_epoch"], UNSTABLE: one["unstable"]}
+    return _in_words(found, [word for word, holds in heads.items() if holds])
 
 
 def _left(table: Facts, mode: str, entry: str, rung: str) -> str:
-    return _in_words(_present(_row(table, mode, entry, rung)["speedup"]))
+    row = _row(table, mode, entry, rung)
+    return _in_words(_present(row["speedup"]), row["caveats"])
 
 
-def _in_words(found: Any) -> str:
+def _in_words(found: Any, heads: Sequence[str]) -> str:
     sign = {"=": "", ">=": "at least ", "<=": "at most "}[found["bound"]]
     figure = bounded(found["limit"] if found["value"] is None else found["value"], found["bound"])
-    return f"{sign}{figure}× ({found['no_interval'] or interval(found['low'], found['high'])})"
+    ends = found["no_interval"] or interval(found["low"], found["high"])
+    level = "" if found["level"] == LEVEL else f" at {percent(found['level'])}"
+    said = [head for head in heads if head != READ_MULTI_EPOCH or MULTI_EPOCH not in heads]
+    return f"{sign}{figure}× ({'; '.join((ends + level, *said))})"
 
 
 def _loss(board: Facts, entry: str, rung: str) -> str:
@@ -127,8 +143,10 @@ def _tau(board: Facts) -> str:
 
 
 def _row(table: Facts, mode: str, entry: str, rung: str) -> Any:
-    rows = [row for row in _one("mode", mode, _part(table, "modes")) if row["entry"] == entry]
-    return _one("rung of it", rung, {rung_name(row["budget"]): row for row in rows})
+    rows: dict[str, dict[str, Any]] = {}
+    for row in _one("mode", mode, _part(table, "modes")):
+        rows.setdefault(row["entry"], {})[rung_name(row["budget"])] = row
+    return _one("rung", rung, _one("entry", entry, rows))
 
 
 def _estimate(found: Any) -> str:

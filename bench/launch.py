@@ -15,7 +15,7 @@ from bench.errors import BenchError, PeerLost
 LAUNCHED = "BENCH_LAUNCHED"  # in a rank's environment: who started it tells how it ended
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 LOST = PeerLost.status
-FAULTS = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE)  # of a rank itself: its last line may say why
+FAULTS = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)  # the last line may say why
 GOES_ON = "nothing is lost: the same command goes on from the last checkpoint"
 
 

@@ -7,10 +7,11 @@ Made again from those records and ledgers by the same source it is equal.
 
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -33,7 +34,7 @@ READ = (
     "children", "digest", "domains", "entry", "errors", "index", "ledger", "memory", "mode", "passes", "plan", "record",
     "spec", "task", "timings", "trials", "tuning",
 )  # fmt: skip  # what the code that scores imports, and what that does: facts come through them
-MADE = ("findings", "release", "releasing")  # what else the files of a release are made by
+MADE = ("findings", "release", "releasing", "pages/rebuild")  # what else the files of a release are made by
 LOCKED = ("numpy", "scipy")  # beside Python: what a board's figures rest on
 Boards = Mapping[str, tuple[Board, list[Search]]]  # by file name, without its ending
 
@@ -61,7 +62,7 @@ class ModesHeld(Spec):
     """What a release rests on of a record's modes after training, which may come to be more."""
 
     modes: tuple[str, ...]  # that were tried
-    crossings: int  # common losses
+    crossings: tuple[tuple[float, tuple[str, ...]], ...]  # common losses, and the modes that were tried at each
     digest: Digest  # of what those say
 
 
@@ -96,10 +97,11 @@ def lock() -> dict[str, str]:
 
 def modes_held(child: Quantized) -> ModesHeld:
     """Return a child record by what it says now."""
-    tried = tuple(sorted(child.mode_digests))
     said = {name: part.model_dump(mode="json") for name, part in (child.modes | child.failed).items()}
-    crossings = [crossing.model_dump(mode="json") for crossing in child.crossings]
-    return ModesHeld(modes=tried, crossings=len(crossings), digest=digest_of([child.weights, said, crossings]))
+    there = [crossing.model_dump(mode="json") for crossing in child.crossings]
+    crossings = tuple((crossing.threshold, tuple(sorted(crossing.modes))) for crossing in child.crossings)
+    digest = digest_of([child.weights, said, there])
+    return ModesHeld(modes=tuple(sorted(child.mode_digests)), crossings=crossings, digest=digest)
 
 
 def releases(folder: Path) -> list[str]:
@@ -156,13 +158,19 @@ def at_release(release: Release, now: Ground) -> Ground:
     return Ground(tuple(there[run_id] for run_id in sorted(release.records)), kept, timings, now.tasks, children)
 
 
+def _named(found: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: part for name, part in found.items() if name in names}
+
+
 def _as_then(release: Release, run_id: str, now: Quantized | None) -> Quantized:
     """Return a child record without what was measured after the release."""
     then = release.quantized[run_id]
     if now is not None:
-        modes, failed = ({name: part for name, part in mine.items() if name in then.modes}
-                         for mine in (now.modes, now.failed))  # fmt: skip
-        kept = now.model_copy(update={"modes": modes, "failed": failed, "crossings": now.crossings[: then.crossings]})
+        modes, failed = (_named(mine, then.modes) for mine in (now.modes, now.failed))
+        crossings = tuple(crossing.model_copy(update={"modes": _named(crossing.modes, names)})
+                          for crossing in now.crossings
+                          if (names := dict(then.crossings).get(crossing.threshold)) is not None)  # fmt: skip
+        kept = now.model_copy(update={"modes": modes, "failed": failed, "crossings": crossings})
         if modes_held(kept) == then:
             return kept
     raise BenchError(f"release {release.version}: what rounding did to {run_id[:16]} is not here as it was")

@@ -166,8 +166,8 @@ def _tables(old: Release, folder: Path, tables: Mapping[str, ModeTable]) -> list
     return said
 
 
-def _degradations(facts: Any) -> dict[tuple[str, str, float], float]:
-    return {(mode, row["entry"], row["budget"]): row["degradation"]["value"]
+def _degradations(facts: Any) -> dict[tuple[str, str, float], str]:
+    return {(mode, row["entry"], row["budget"]): f"{row['degradation']['value']:.4f}"
             for mode, rows in facts["modes"].items() for row in rows}  # fmt: skip
 
 

@@ -88,6 +88,7 @@ def measure_steps(
         "steps": steps,
         "turns": [turn.model_dump(mode="json") for turn in found],
         "canary": [before, after],
+        "others": others,
         "device_peak_bytes": peaks,
     }
 

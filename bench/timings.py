@@ -45,6 +45,7 @@ class Timing(Spec):
     steps: int  # of each of a turn's four parts
     turns: tuple[Turn, ...] = Field(min_length=1)
     canary: tuple[float, float]  # seconds of the same fixed work before and after
+    others: float | None = None  # cores that other programs took meanwhile; null where it is not known
     device_peak_bytes: tuple[int, int] | None  # of the reference and the entry, on a GPU
     digest: Digest  # of all of the above
 

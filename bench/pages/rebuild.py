@@ -15,14 +15,15 @@ from bench.score.told import told_modes
 
 
 def kept_of(material: Material) -> Kept:
-    """Return what a release of this material keeps."""
+    """Return what a release of this material keeps: declared values are in none (protocol B)."""
     boards = {
         f"{board.task}-{board.mode}-{board.track}": (board, searches)
         for board in material.boards
+        if board.track != "declared"
         for searches in [material.searches.get((board.task, board.mode, board.track), [])]
     }
     tables = {f"{task}-{track}": table for task, track in tried(material)
-              if (table := _table(material, task, track)) is not None}  # fmt: skip
+              if track != "declared" and (table := _table(material, task, track)) is not None}  # fmt: skip
     return Kept(boards, tables)
 
 

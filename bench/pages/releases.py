@@ -71,7 +71,10 @@ def release_view(folder: Path, version: str) -> ReleaseView:
 
     text = read_text(folder / version / FINDINGS) if FINDINGS in release.files else ""
     boards = sorted((_board(name, facts) for name, facts in read("boards/")), key=_leading_first)
-    tables = sorted((_modes(facts) for _, facts in read("modes/")), key=lambda one: (one.task, TRACKS.index(one.track)))
+    tables = sorted(
+        (_modes(facts) for _, facts in read("modes/") if any(facts["modes"].values())),
+        key=lambda one: (one.task, TRACKS.index(one.track)),
+    )
     return ReleaseView(release, f"leaderboard/releases/{version}", sections(text), tuple(boards), tuple(tables))
 
 

@@ -11,7 +11,7 @@ from bench.score.speedup import Speedup
 from bench.score.statistics import LEVEL
 from bench.task import HubText, Task, rung_name
 
-UNSTABLE = "unstable"
+UNSTABLE, MULTI_EPOCH, READ_MULTI_EPOCH = "unstable", "multi-epoch", "reference read multi-epoch"
 LARGE = 1.4  # beside any figure above it stands what is known of scale (protocol H)
 OF_SCALE = (
     "elsewhere a speedup of 1.4 at 0.1B parameters fell to 1.1 at 1.2B (arXiv 2509.02046; arXiv 2512.05620 disagrees)"
@@ -110,7 +110,14 @@ def bounded(figure: float, bound: str) -> str:
 def interval(low: float | None, high: float | None) -> str:
     if low is None and high is None:
         return "open on both sides"
-    return f"{'open' if low is None else f'{low:.2f}'} to {'open' if high is None else f'{high:.2f}'}"
+    return f"{_end(low)} to {_end(high)}"
+
+
+def _end(end: float | None) -> str:
+    """Return two decimals, and as many more as it takes to tell which side of 1 the end lies on."""
+    if end is None:
+        return "open"
+    return next((said for digits in (2, 3, 4) if float(said := f"{end:.{digits}f}") != 1), "1.00")
 
 
 def levelled(found: Speedup) -> str:
@@ -130,8 +137,8 @@ def read_beyond_one_pass(rung: Rung, speedup: Speedup, board: Board) -> bool:
 def caveats(board: Board, rung: Rung, speedup: Speedup | None) -> tuple[str, ...]:
     """Return what a figure at a rung is headed by: text that was repeated, a rung that is not ranked (protocol C)."""
     found = {
-        "multi-epoch": rung.budget in board.multi_epoch,
-        "reference read multi-epoch": speedup is not None and read_beyond_one_pass(rung, speedup, board),
+        MULTI_EPOCH: rung.budget in board.multi_epoch,
+        READ_MULTI_EPOCH: speedup is not None and read_beyond_one_pass(rung, speedup, board),
         UNSTABLE: rung.budget in board.unstable,
     }
     return tuple(word for word, holds in found.items() if holds)

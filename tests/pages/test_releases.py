@@ -10,6 +10,7 @@ import pytest
 
 import bench.release
 import bench.releasing
+from bench.children import Crossing, Failed, Rounded
 from bench.errors import BenchError
 from bench.pages.build import pages
 from bench.pages.rebuild import kept_of, release, unlike
@@ -180,17 +181,26 @@ def test_a_board_that_is_gone_and_a_figure_that_comes_goes_or_turns_a_bound_are_
     ]
 
 
-def measured_less(material):
-    """The material before the last mode of its checkpoints was measured."""
-    children = {run_id: child.model_copy(update={"modes": dict(list(child.modes.items())[:-1])})
+def crossing(threshold, *modes):
+    rounded = Rounded(mode_digest="0" * 64, loss=2.1, degradation=0.1, layers=28)
+    return Crossing(threshold=threshold, tokens=1000, curve_loss=threshold, weights="1" * 64, float_loss=2.0,
+                    modes=dict.fromkeys(modes, rounded))  # fmt: skip
+
+
+def measured(material, modes, *crossings):
+    """The material with so many modes of each checkpoint, and with these common losses."""
+    children = {run_id: child.model_copy(update={"modes": dict(list(child.modes.items())[:modes]),
+                                                 "crossings": crossings})
                 for run_id, child in material.quantized.items()}  # fmt: skip
     return dataclasses.replace(material, quantized=children)
 
 
 def test_modes_that_came_since_are_left_out_and_are_said_by_the_next_one(evidence, tmp_path):
-    release("1.0", ["Early."], None, measured_less(evidence), tmp_path)
-    assert unlike("1.0", evidence, tmp_path) == []
-    release("1.1", ["Later."], None, evidence, tmp_path)
+    early = measured(evidence, -1, crossing(2.2, "ptq-w3"))
+    later = measured(evidence, None, crossing(2.4, "ptq-w3"), crossing(2.2, "ptq-w3", "ptq-w4"))
+    release("1.0", ["Early."], None, early, tmp_path)
+    assert unlike("1.0", later, tmp_path) == []
+    release("1.1", ["Later."], None, later, tmp_path)
     before, now = (len(list(csv.reader((tmp_path / name / "modes/small-tuned.csv").open()))) - 1
                    for name in ("1.0", "1.1"))  # fmt: skip
     said = f"small-tuned: degradations: {now - before} new, {now} in all."
@@ -210,10 +220,28 @@ def test_a_checkpoint_that_was_measured_otherwise_or_is_gone_is_named(folder, ev
             unlike("1.0", moved, folder)
 
 
+def test_declared_values_are_in_no_release(evidence):
+    told = [dataclasses.replace(board, track="declared") for board in evidence.boards]
+    held = dataclasses.replace(evidence, boards=(*evidence.boards, *told))
+    assert kept_of(held).boards.keys() == kept_of(evidence).boards.keys() and told
+
+
+def test_a_table_of_modes_that_all_failed_has_no_lines(evidence, tmp_path):
+    failed = {
+        run_id: child.model_copy(update={"modes": {}, "failed": {
+            name: Failed(mode_digest=mode.mode_digest, cause="it broke", machine="0" * 64, made=mode.made)
+            for name, mode in child.modes.items()}})
+        for run_id, child in evidence.quantized.items()
+    }  # fmt: skip
+    release("1.0", ["All failed."], None, dataclasses.replace(evidence, quantized=failed), tmp_path)
+    (view,) = read_releases(tmp_path)
+    assert view.tables == () and "modes/small-tuned.json" in view.release.files
+
+
 def test_findings_are_filled_in_from_the_boards_and_lead_the_pages(folder, evidence, sources):
     text = (folder / "1.0" / "findings.md").read_text()
     row = next(row for row in kept_of(evidence).boards["small-bf16-tuned"][0].rows if row.entry == "muon")
-    assert f"{row.speedups[1.0].value:.2f}× ({row.speedups[1.0].low:.2f} to {row.speedups[1.0].high:.2f})" in text
+    assert f"{row.speedups[1.0].value:.2f}× ({row.speedups[1.0].low:.2f} to {row.speedups[1.0].high:.2f}" in text
     lost = next(row for row in kept_of(evidence).tables["small-tuned"].rows["ptq-w3"]
                 if (row.cell.entry, row.cell.budget) == ("muon", 1.0)).compared.degradation  # fmt: skip
     assert f"{lost.value:+.4f} ({lost.low:+.4f} to {lost.high:+.4f}) nats" in text

@@ -6,7 +6,7 @@ from planned import TASK, bowl, plan_of, write_trials, yardstick
 
 from bench.ledger import Study
 from bench.mode import FLOAT
-from bench.score.wording import sentences
+from bench.score.wording import interval, sentences
 
 MODE = "qat-w4a4"  # costs 0.03 nats or more in the law of these records
 
@@ -48,3 +48,15 @@ def test_what_ledgers_say_stands_on_the_board_in_float_alone(told):
     assert all((one.tolerance, one.sensitivity, one.after_k) == (None, None, ()) for one in costs)
     for said in ("adamw-ref's tuned values at an end", "batches, by their sequences"):
         assert [any(said in note for note in board.notes) for board in (floats, rounded)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.85, 1.05, "0.85 to 1.05"), (None, 1.2, "open to 1.20"), (None, None, "open on both sides"),
+        (0.8483, 0.99542, "0.85 to 0.995"), (1.0004, 1.2, "1.0004 to 1.20"), (1.0, 1.00001, "1.00 to 1.00"),
+    ],
+)  # fmt: skip
+def test_an_interval_s_end_tells_its_side_of_1(low, high, said):
+    """An entry that beats the reference must not be shown with an interval that holds 1, nor the other way."""
+    assert interval(low, high) == said
