@@ -50,6 +50,7 @@ MISTAKES = {
     "a name for a path": (["run", "smokee", ADAMW], "smokee: no such file"),
     "a file for records": (["run", SMOKE, ADAMW, "--records", ADAMW / "x"], "adamw.toml: is a file, expected a folder"),
     "words for an old release": (["release", "1.0", "--check", "--why", "x"], "--check makes an old release again"),
+    "findings that are not there": (["release", "1.0", "--why", "x", "--findings", "gone.md"], "gone.md: no such file"),
     "a file for pages": (["site", "--out", ADAMW], "adamw.toml: is a file, expected a folder"),
 }
 

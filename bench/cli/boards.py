@@ -144,10 +144,9 @@ def release(
 
     if check and (why or findings):
         raise BenchError("--check makes an old release again, with its own words", "leave --why and --findings out")
-
+    text = read_text(findings) if findings else None
     material, folder = gather([leaderboard / "records"], tasks, baselines, leaderboard), leaderboard / "releases"
     if not check:
-        text = read_text(findings) if findings else None
         print(f"released: {rebuild.release(version, why or [], text, material, folder)}")
     elif wrong := rebuild.unlike(version, material, folder):
         for line in wrong:
