@@ -21,8 +21,8 @@ def test_everything_that_is_published_holds_up(folder):
 def test_a_release_is_summed_up_once_and_its_boards_are_held_to_it(tmp_path):
     home = tmp_path / "releases" / "1.0"
     board = b'{"schema": 1}'
-    facts = {"schema": 1, "version": "1.0", "before": None, "why": ["a"], "what": [], "records": {}, "ledgers": {},
-             "timings": [], "tasks": {}, "source": "0" * 64, "lock": {},
+    facts = {"schema": 1, "version": "1.0", "before": None, "why": ["a"], "what": [], "findings": None, "records": {},
+             "quantized": {}, "ledgers": {}, "timings": [], "tasks": {}, "source": "0" * 64, "lock": {},
              "files": {"boards/nano-bf16-tuned.json": digest_of_bytes(board)}}  # fmt: skip
     write_atomically(home / "boards" / "nano-bf16-tuned.json", board)
     write_atomically(home / "release.json", json.dumps(seal(facts)).encode())

@@ -285,6 +285,6 @@ def test_the_first_page_says_that_the_yardstick_is_undertuned_where_five_seeds_h
     boards = (dataclasses.replace(material.boards[0], undertuned=(said,)), *material.boards[1:])
     changed = dataclasses.replace(material, boards=boards)
     sheets = [sheet(board_view(board, changed), changed) for board in boards]
-    first = Page("index.html", "index.html", {"sheets": sheets, "bound": ROWS})
+    first = Page("index.html", "index.html", {"sheets": sheets, "bound": ROWS, "newest": None})
     page = render([first], changed, sources, {"files": files})["index.html"]
     assert said in page and "Speedups on this board are too high" in page and said not in site["index.html"]
