@@ -3,6 +3,7 @@ measured in the modes after training. It goes on from whatever is there: the led
 their child records, the checkpoints of those under way."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, cast
@@ -74,7 +75,8 @@ class Conductor:
         with self._claimed():
             self._ladder()
 
-    def _claimed(self) -> FileLock:
+    @contextmanager
+    def _claimed(self) -> Iterator[None]:
         """Take the plan for this process: two engines on one plan would both append to its ledger."""
         path = self.ledger.with_name(f".{self.ledger.stem}.lock")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +85,10 @@ class Conductor:
             lock.acquire()
         except Timeout:
             raise BenchError(f"the plan {self.plan.digest[:16]} is being carried out by another process") from None
-        return lock
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _trials(self) -> list[Trial]:
         return read_ledger(self.ledger, self.plan)
@@ -170,7 +175,7 @@ class Conductor:
         self._check_tuned(tuned)
         digests = {name: read_mode(name).digest for name in self.plan.modes}
         done = {
-            _key(row.track, row.mode, row.budget, row.seed)
+            (row.track, row.mode, row.budget, row.seed)
             for row in self._records(self.plan)
             if row.mode_digest == digests.get(row.mode)
         }
@@ -179,7 +184,7 @@ class Conductor:
             if track == "transfer"
             else self.orders.run(track, rung, seed, tuned.at(rung, mode), mode)
             for track, mode, rung, seed in self.plan.runs()
-            if _key(track, mode, rung, seed) not in done
+            if (track, mode, rung, seed) not in done
         ]
         after = self.plan.after_modes
         self._complete("ladder", [replace(job, after=after) if job.mode == FLOAT else job for job in jobs])
@@ -286,7 +291,3 @@ def trial_run(path: Path) -> TrialRun:
         charged_tokens=record.charged_tokens, train_seconds=record.cost.train_seconds, loss_chain=record.chains.loss,
         stand_in=machine.processor if machine.stands_for else None,
     )  # fmt: skip
-
-
-def _key(track: str, mode: str, rung: float, seed: int) -> tuple[str, str, float, int]:
-    return track, mode, rung, seed

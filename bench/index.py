@@ -7,7 +7,7 @@ one that is damaged, of another version, or cannot be written changes nothing bu
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,6 +60,14 @@ def _token_seconds(record: Record) -> float | None:
     step = record.cost.step_seconds
     stands_in = record.machine.stands_for is not None  # it gives another's bits, not another's seconds
     return step * record.steps / record.tokens if step and record.tokens and not stands_in else None
+
+
+def rows_by_task(records: Iterable[Record]) -> dict[str, list[IndexRow]]:
+    """Return what scoring needs of records that lie nowhere, or whose places are of no matter."""
+    rows: dict[str, list[IndexRow]] = {}
+    for record in records:
+        rows.setdefault(record.task, []).append(index_row(record, f"{record.run_id}.json"))
+    return rows
 
 
 def index_row(record: Record, path: str) -> IndexRow:

@@ -278,9 +278,10 @@ def plans_before(plan: Plan, plans: Path) -> list[Plan]:
     return [*plans_before(there[plan.after], plans), there[plan.after]]
 
 
-def look_at(entry: str, task_name: str, plans: Path) -> int:
-    """Return the look that an entry's plans are at: 1 where nothing was added after one."""
-    return max((plan.look for plan in find_plans(plans, task_name, entry)), default=1)
+def look_at(entry: str, task_name: str, task: Task, plans: Path) -> int:
+    """Return the look that an entry's plans of this version of a task are at: 1 where nothing was added after one."""
+    mine = [plan for plan in find_plans(plans, task_name, entry) if plan.task_digest == task.digest]
+    return max((plan.look for plan in mine), default=1)
 
 
 def space_of(plan: Plan) -> tuple[str, ...]:

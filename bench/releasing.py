@@ -86,8 +86,8 @@ def make_release(
     home, before = folder / version, latest(folder)
     if home.exists():
         raise BenchError(f"{home}: a release is never rewritten", f"the newest is {before}; give the next version")
-    if before is not None and order(version) < order(before):
-        raise BenchError(f"release {version} would come before {before}", "versions rise")
+    if before is not None and order(version) <= order(before):
+        raise BenchError(f"release {version} would not come after {before}", "versions rise")
     if not why:
         raise BenchError(f"release {version}: nothing says why it is made", "give a paragraph or more: --why")
     if findings is not None and not findings.strip():

@@ -17,6 +17,7 @@ from bench.facts import measured
 from bench.guard import Guard, code
 from bench.mode import read_mode
 from bench.model import weights_digest
+from bench.plan import PLACEBO
 from bench.record import Log, Machine, Outcome, Record, read_log, read_record
 from bench.run import classify, ending, warm_up
 from bench.setting import Places, Setting, Watch, settle
@@ -112,7 +113,7 @@ def request_of(record: Record, task: Task, entry: Entry) -> Request:
     return Request(
         inputs.task, task, entry, values, inputs.mode, inputs.budget, inputs.track, inputs.seed,
         micro_batch=record.machine.micro_batch_sequences, rest=Rest(**rest) if rest else None, transfer=transfer,
-        placebo=inputs.entry.partition("@")[2] or None,
+        placebo=inputs.entry.partition(PLACEBO)[2] or None,
     )  # fmt: skip
 
 

@@ -42,7 +42,7 @@ def rerun_plan(of: Plan, merge: str, machine_kind: str, rung: float, track: Trac
     seeds = tuple(drawn_seed(of.digest, merge, name, place) for place in range(count))
     rerun = Rerun(of=of.digest, merge=merge)
     changed = {"machine_kind": machine_kind, "rungs": {name: seeds}, "tracks": (track,), "after": of.digest,
-               "modes": (FLOAT,), "mode_rungs": {}}  # fmt: skip
+               "adds_rungs": False, "modes": (FLOAT,), "mode_rungs": {}}  # fmt: skip
     return of.model_copy(update={**changed, "rerun": rerun})
 
 

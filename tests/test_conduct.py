@@ -220,10 +220,13 @@ def test_the_ladder_waits_for_the_tuning_and_a_plan_for_the_yardstick(tuned, tmp
 
 def test_a_plan_is_carried_out_by_one_process_at_a_time(tuned):
     bench, plans = tuned
-    held = bench.conductor(plans["muon"], Here())._claimed()
-    with pytest.raises(BenchError, match="is being carried out by another process"):
+    with (
+        bench.conductor(plans["muon"], Here())._claimed(),
+        pytest.raises(BenchError, match="is being carried out by another process"),
+    ):
         bench.conductor(plans["muon"], Here()).evaluate()
-    held.release(force=True)
+    with bench.conductor(plans["muon"], Here())._claimed():
+        pass  # free again
 
 
 def test_a_placebo_has_records_of_its_own(tuned):

@@ -23,6 +23,7 @@ from bench.plan import (
     all_plans,
     find_plans,
     held_values,
+    look_at,
     make_plan,
     moved_values,
     plan_path,
@@ -129,6 +130,16 @@ def test_three_looks_at_most_and_their_seeds_are_disjoint(tmp_path):
 
 def modes_of(plan: Plan) -> dict[str, set[tuple[float, int]]]:
     return {mode: {(rung, seed) for _, m, rung, seed in plan.runs() if m == mode} for mode in plan.modes}
+
+
+def test_a_look_at_another_version_of_the_task_is_none_at_this(tmp_path):
+    own = yardstick()
+    old = own.model_copy(update={"task_digest": "0" * 64})
+    for plan in (own, old, old.model_copy(update={"look": 2, "after": old.digest})):
+        write_plan(tmp_path, plan)
+    assert look_at(own.entry, "nano", TASK, tmp_path) == 1
+    write_plan(tmp_path, own.model_copy(update={"look": 2, "after": own.digest}))
+    assert look_at(own.entry, "nano", TASK, tmp_path) == 2
 
 
 def test_a_look_needs_the_runs_that_it_looks_at(tmp_path):

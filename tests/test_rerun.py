@@ -34,6 +34,7 @@ def test_a_rerun_is_no_look_and_no_plan_of_the_author_s(tmp_path):
     assert (rerun.look, rerun.tracks, rerun.after) == (plan.look, ("transfer",), plan.digest)
     assert [wanted[:3] for wanted in departures(rerun, []).missing] == [("transfer", "bf16", 1.0)]
     assert looks_of([Study(plan, ()), Study(rerun, ())]) == {"muon": 0}
+    assert rerun_plan(plan.model_copy(update={"adds_rungs": True}), MERGE, KIND, 1.0, "tuned", 1).adds_rungs is False
 
 
 def test_what_was_never_planned_cannot_be_run_again():

@@ -103,7 +103,7 @@ def site(
     out: Annotated[Path, typer.Option(help="folder of the pages")] = PUBLISHED / "site",
     tasks: Annotated[Path, typer.Option(help="folder of tasks")] = Path("tasks"),
     baselines: Annotated[Path, typer.Option(help="folder of algorithms")] = Path("baselines"),
-    leaderboard: Annotated[Path, typer.Option(help="folder of plans and ledgers")] = PUBLISHED,
+    leaderboard: Annotated[Path, typer.Option(help="folder of plans, ledgers and records")] = PUBLISHED,
     address: Annotated[str, typer.Option(help="where the pages are published, https://...: for a sitemap")] = "",
 ) -> None:
     """Build the pages from records, plans and ledgers, the same bytes each time; exit 1 where a placebo differs."""
@@ -111,7 +111,7 @@ def site(
 
     check_folder(out)
     written, failing = build_site(
-        records or [PUBLISHED / "records"], tasks, baselines, leaderboard, out, _whole(address)
+        records or [leaderboard / "records"], tasks, baselines, leaderboard, out, _whole(address)
     )
     print(f"{written} pages: {(out / 'index.html').resolve()}")
     _fail(failing)

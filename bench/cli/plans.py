@@ -53,7 +53,7 @@ def plan(
     definition, found = read_task(task), Entry(entry)
     plans = planned(task, definition, found, placebo, leaderboard, baselines, modes, after)
     rows = load_index([path for path in [leaderboard / "records"] if path.exists()], RUNS / "index")
-    trials, look = [], look_at(definition.reference, task.stem, leaderboard / "plans")
+    trials, look = [], look_at(definition.reference, task.stem, definition, leaderboard / "plans")
     for written in plans:
         print(plan_path(leaderboard / "plans", written))
         trials += read_ledger(ledger_path(leaderboard / "ledgers", written), written)

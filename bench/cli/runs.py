@@ -167,8 +167,10 @@ def make_again(
     if found.machine.ranks > 1 and not is_rank():
         keep = f" --keep-weights {keep_weights}" if keep_weights else ""
         raise BenchError(f"{record}: made on {found.machine.ranks} ranks", f"first bench replay {record}{keep}")
+    from bench.plan import PLACEBO
+
     definition = read_task(tasks / f"{inputs.task}.toml")
-    paths = sorted(baselines.glob(f"*/{inputs.entry.partition('@')[0]}.toml"))
+    paths = sorted(baselines.glob(f"*/{inputs.entry.partition(PLACEBO)[0]}.toml"))
     if not paths:
         raise BenchError(f"{record}: no entry {inputs.entry} in {baselines}", "name its folder with --baselines")
 

@@ -82,11 +82,14 @@ def bundle(
     from bench.plan import all_plans
     from bench.submission.pack import files_of, write_bundle
 
-    found = Entry(entry_path(entry, baselines))
-    every = all_plans(leaderboard / "plans", task.stem)
+    found, wanted = Entry(entry_path(entry, baselines)), read_task(task).digest
+    every = [plan for plan in all_plans(leaderboard / "plans", task.stem) if plan.task_digest == wanted]
     plans = [plan for plan in every if (plan.entry, plan.entry_digest) == (found.name, found.digest)]
     if not plans:
-        raise BenchError(f"{found.name} has no plan on {task.stem}", f"bench evaluate {task} {found.path}")
+        raise BenchError(
+            f"{found.name}, as its folder is now, has no plan on this version of {task.stem}",
+            f"bench evaluate {task} {found.path}",
+        )
     files = files_of(found, plans, leaderboard)
     target = out or RUNS / "bundles" / f"{found.name}-{plans[-1].digest[:16]}.tar.gz"
     write_bundle(target, files)
@@ -117,13 +120,13 @@ def rerun(
     from bench.cli.plans import Choice, carry_out
     from bench.entry import Entry
     from bench.evaluate.finished import forget_all
-    from bench.plan import all_plans, write_plan
+    from bench.plan import PLACEBO, all_plans, write_plan
     from bench.record import find_records, is_record_name, read_record
     from bench.rerun import rerun_plan
     from bench.setting import who
 
     found = read_record(record)
-    path, name = tasks / f"{found.task}.toml", found.entry.partition("@")[0]
+    path, name = tasks / f"{found.task}.toml", found.entry.partition(PLACEBO)[0]
     plans = {plan.digest: plan for plan in all_plans(leaderboard / "plans", found.task)}
     if found.plan not in plans:
         raise BenchError(f"{record}: its plan is not in {leaderboard}", "only what a plan asked for is run again")
@@ -239,7 +242,7 @@ def _outlook(
     except BenchError as error:
         return [f"{task.stem}: no plan yet: {error.what}"]
     records = [folder for folder in [leaderboard / "records"] if folder.exists()]
-    look = look_at(definition.reference, task.stem, leaderboard / "plans")
+    look = look_at(definition.reference, task.stem, definition, leaderboard / "plans")
     lines = outlook(plan, definition, load_index(records, RUNS / "index"), reference_look=look)
     if told := remedy(machine, plan, yardstick, leaderboard):
         lines.append(told)

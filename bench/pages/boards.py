@@ -5,7 +5,7 @@ The page shows one view; the others lie beside it as data that its script reads,
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -36,7 +36,7 @@ COLUMNS = (
     Column("speedup", "Speedup", "number", "Tokens the reference needs for the same loss, over the tokens charged."),
     Column("interval", "Interval", "interval", "Of the speedup, 95% unless it says otherwise; drawn about 1×."),
     Column("first", "First", "number", "Probability of having the lowest true loss at this budget."),
-    Column("time", "In time", "number", "Speedup in seconds instead of tokens; indicative unless timed side by side."),
+    Column("time", "In time", "number", "Speedup in seconds instead of tokens; ≈ where not timed side by side."),
     Column("memory", "Memory", "number", "Peak memory over the reference’s."),
 )
 MORE = (
@@ -50,7 +50,9 @@ MORE = (
     Column("charged", "Charged tokens", "number", "Tokens times passes.", shown=False),
     Column("fit", "By fit", "number", "The speedup by the three-parameter fit.", shown=False),
     Column("curve", "On curve", "number", "Speedup on the training curve; biased against slow starters.", shown=False),
-    Column("step", "Step time", "number", "Seconds per token over the reference’s.", shown=False),
+    Column(
+        "step", "Step time", "number", "Seconds per token over the reference’s; ≈ if not side by side.", shown=False
+    ),
     Column("inclusive", "With tuning", "number", "Speedup with the tokens of the trials charged.", shown=False),
     Column("trials", "Trials", "number", "Configurations tried, those that are only shown among them.", shown=False),
     Column(
@@ -107,7 +109,8 @@ class Sheet:
         facts = {
             "file": self.file, "task": board.task, "mode": board.mode, "track": board.track,
             "reference": board.reference.entry,
-            "digest": self.digest, "date": self.date, "headline": self.headline.name, "notes": self.view.notes,
+            "digest": self.digest, "date": self.date, "headline": self.headline.name, "about": self.view.about,
+            "departs": board.departs, "notes": self.view.notes,
             "columns": [[c.key, c.title, c.kind, c.says, int(c.shown)] for c in self.columns],
             "budgets": [[rows.name, rows.heading, [[cell.packed() for cell in line.cells] for line in rows.lines]]
                         for rows in self.budgets],
@@ -204,13 +207,14 @@ class _Cells:
         runs = [self.records[run] for run in rung.run_ids if run in self.records]
         lost = self.lost.get((row.entry, rung.budget), {})
         letters = "".join(standing.letters) if standing else ""
+        entry = self.material.entry(row.entry)
         return [
             missing() if rank is None else Cell(f"{rank} {letters}".strip(), float(rank)),
             Cell(row.entry, row.entry, href=f"entries/{row.entry}.html", tags=self._tags(row, rung)),
             missing() if found is None else Cell(words.speedup(found), found.figure),
             Cell(words.interval(found), _low(found), bar=bar_of(found, self.span)),
             missing() if standing is None else Cell(_chance(standing.first), standing.first),
-            _beside(beside.time, found),
+            _in_time(beside, _beside(beside.time, found)),
             _figure(beside.memory, words.times),
             *(_figure(lost.get(column.title), words.signed) for column in self.modes),
             _figure(search.charged if search else None, words.short),
@@ -223,12 +227,12 @@ class _Cells:
             _figure(rung.charged_tokens if rung.losses else None, words.short),
             _figure(found.fit if found else None, words.times),
             _figure(beside.on_curve, words.times),
-            _figure(beside.step, words.times),
+            _in_time(beside, _figure(beside.step, words.times)),
             _beside(beside.tuning_inclusive, found),
             _figure(float(search.spent.trials) if search else None, words.count),
             _extent(search.sensitivity if search else None, 3),
             _word(self.material.scope(row.entry)),
-            _word(self.material.entries[row.entry].facts.family if row.entry in self.material.entries else ""),
+            _word(entry.facts.family if entry else ""),
             _word(dominated(standing) or ""),
         ]
 
@@ -251,6 +255,11 @@ def _figure(value: float | None, said: Callable[[float], str]) -> Cell:
 def _beside(value: float | None, found: Speedup | None) -> Cell:
     """Return the cell of a figure that was worked out from the speedup, and is a bound where that is one."""
     return missing() if value is None else Cell(words.beside(value, found), float(value))
+
+
+def _in_time(beside: Beside, cell: Cell) -> Cell:
+    """Return a cell of time, marked where it is indicative."""
+    return replace(cell, text=words.indicative(cell.text, beside))
 
 
 def _word(text: str) -> Cell:

@@ -9,8 +9,8 @@ from typing import Any
 from bench.children import quantized_path, read_quantized
 from bench.entry import find_entries
 from bench.errors import BenchError
-from bench.index import IndexRow
-from bench.ledger import Study, read_studies
+from bench.index import index_row
+from bench.ledger import read_studies
 from bench.pages import charts, tasks, views
 from bench.pages.boards import ROWS, files, sheet
 from bench.pages.data import data_files
@@ -20,16 +20,16 @@ from bench.pages.others import FUNCTIONS as OTHERS
 from bench.pages.others import other_pages
 from bench.pages.releases import read_releases
 from bench.pages.shell import Page, Sources, render
-from bench.pages.views import BoardView, Material, Refusal
+from bench.pages.views import BoardView, Material
 from bench.places import SOURCES
-from bench.record import Log, Record, find_records, read_log, read_record
+from bench.record import find_records, read_log, read_record
 from bench.rerun import read_maintainers
-from bench.score.board import Board, Row
-from bench.score.search import Search
-from bench.score.told import told_board
+from bench.score.board import Row
+from bench.score.boards import make_boards
+from bench.score.cells import one_record_per_run
 from bench.spec import read_text
-from bench.task import Task, read_task
-from bench.timings import Timing, read_timings
+from bench.task import read_task
+from bench.timings import read_timings
 
 CARD = "static/card.png"
 LIST = "pages.txt"  # the files that we wrote, one a line; nothing else in a folder is ever removed
@@ -166,54 +166,16 @@ def gather(records: list[Path], tasks: Path, baselines: Path, leaderboard: Path)
     leaderboard is the folder of the plans and ledgers that the records are read against.
     """
     definitions = {path.stem: read_task(path) for path in sorted(tasks.glob("*.toml"))}
-    read: dict[str, tuple[Record, Log, Path]] = {}
-    for path in find_records(records):
-        record = read_record(path)
-        read[record.run_id] = (record, read_log(path, record), path)
-    found = tuple(read[run_id][0] for run_id in sorted(read))
-    logs = {run_id: log for run_id, (_, log, _) in read.items()}
+    there = {path.as_posix(): read_record(path) for path in find_records(records)}
+    rows = one_record_per_run([index_row(record, path) for path, record in there.items()])
+    paths = {row.run_id: Path(row.path) for row in sorted(rows, key=lambda row: row.run_id)}
+    found = tuple(there[path.as_posix()] for path in paths.values())
+    logs = {record.run_id: read_log(paths[record.run_id], record) for record in found}
     studies = {name: read_studies(leaderboard, name, task.digest) for name, task in definitions.items()}
     timings = {name: read_timings(leaderboard, name, task.digest) for name, task in definitions.items()}
     boards, searches, refusals = make_boards(found, logs, definitions, studies, timings)
     entries = {entry.name: entry for entry in find_entries(baselines)}
-    paths = {run_id: path for run_id, (_, _, path) in read.items()}
     children = {run_id: quantized_path(path) for run_id, path in paths.items()}
     quantized = {run_id: read_quantized(child) for run_id, child in children.items() if child.exists()}
     return Material(definitions, entries, found, boards, logs, refusals, paths, studies, searches, timings,
                     read_releases(leaderboard / "releases"), quantized, read_maintainers(leaderboard))  # fmt: skip
-
-
-def make_boards(
-    records: tuple[Record, ...],
-    logs: Mapping[str, Log],
-    tasks: Mapping[str, Task],
-    studies: Mapping[str, list[Study]],
-    timings: Mapping[str, list[Timing]],
-) -> tuple[tuple[Board, ...], dict[tuple[str, str, str], list[Search]], tuple[Refusal, ...]]:
-    """Return the board of every task, mode and track that has records, its searches, and why others have none yet."""
-    by_id = {record.run_id: record for record in records}
-    rows = views.rows_by_task(records)
-    boards, searches, refusals = [], {}, []
-    for name in sorted(set(rows) & set(tasks)):
-        for mode, track in sorted(_wanted(rows[name], tasks[name].reference), key=_ranked_first):
-            try:
-                board, searches[name, mode, track] = told_board(
-                    rows[name], tasks[name], mode, track, studies[name],
-                    lambda row: (by_id[row.run_id], logs[row.run_id]), timings[name],
-                )  # fmt: skip
-                boards.append(board)
-            except BenchError as error:
-                refusals.append(Refusal(name, mode, track, "; ".join(filter(None, (error.what, error.hint)))))
-    return tuple(boards), searches, tuple(refusals)
-
-
-def _wanted(rows: Sequence[IndexRow], reference: str) -> set[tuple[str, str]]:
-    """Return the modes and tracks that are worth a board: none of the reference alone beside its tuned ladder."""
-    entries = {(row.mode, row.track) for row in rows if row.entry != reference}
-    own = {(row.mode, row.track) for row in rows if row.entry == reference}
-    return entries | {(mode, track) for mode, track in own if track == "tuned" or (mode, "tuned") not in own}
-
-
-def _ranked_first(board: tuple[str, str]) -> tuple[str, int]:
-    mode, track = board
-    return mode, list(views.TRACKS).index(track)

@@ -8,6 +8,7 @@ import altair as alt
 
 from bench.pages import words
 from bench.pages.drawing import INK, Drawn, chart_of, draw, rounded
+from bench.pages.views import headline_budget
 from bench.pages.words import speedup, times
 from bench.score.board import Board, Row, Rung
 from bench.task import rung_name
@@ -36,12 +37,12 @@ class EqualLoss:
     measured: bool  # False: a bound, drawn dashed to the ladder's end
 
 
-def equal_loss(row: Row) -> EqualLoss | None:
-    """Return the line at the row's largest budget with a speedup."""
-    if not row.speedups:
+def equal_loss(board: Board, row: Row) -> EqualLoss | None:
+    """Return the line at the budget that the board orders the row by; None where it has no speedup there."""
+    budget = headline_budget(board, row)
+    found = row.speedups.get(budget)
+    if found is None:
         return None
-    budget = max(row.speedups)
-    found = row.speedups[budget]
     rung = next(rung for rung in row.rungs if rung.budget == budget)
     assert rung.mean is not None
     charged = rung.charged_tokens
@@ -53,7 +54,7 @@ def ladder_chart(board: Board, rows: tuple[Row, ...], number: str) -> Drawn:
     """Return the reference's ladder and the rows' against charged tokens; number makes the ids unique in a page."""
     low, high = _losses(board, rows)
     drawn = [row for row in rows if any(rung.mean is not None and rung.mean <= high for rung in row.rungs)]
-    lines = [equal_loss(row) for row in drawn]
+    lines = [equal_loss(board, row) for row in drawn]
     layers = [*_reference_layers(board), *_label_layers(board, drawn, lines, low, high)]
     for row, line, colour, shape in zip(drawn, lines, COLOURS, SHAPES, strict=False):
         layers += _row_layers(row, line, colour, shape, high)

@@ -1,6 +1,5 @@
 """Two entries of a board side by side, with the test between them. The numbers are the board's; a script only picks."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from bench.pages import words
+from bench.pages.drawing import inline_json
 from bench.pages.shell import Page
 from bench.pages.views import BoardView, Material, headline_budget, repeats
 from bench.score.board import Board, Row
@@ -88,8 +88,7 @@ class CompareView:
                 for at in self.tests
             ],
         }  # fmt: skip
-        text = json.dumps(facts, separators=(",", ":"), allow_nan=False)
-        return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+        return inline_json(facts)
 
 
 def compare_pages(material: Material, boards: Sequence[BoardView]) -> list[Page]:
@@ -104,7 +103,7 @@ def compare_pages(material: Material, boards: Sequence[BoardView]) -> list[Page]
 
 
 def _facts(view: BoardView, material: Material, path: str, others: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    return {"view": compare_view(view, material, path), "others": others}
+    return {"view": compare_view(view, material, path), "about": view.about, "others": others}
 
 
 def _name(board: Board) -> str:
@@ -167,7 +166,7 @@ def _cells(board: Board, row: Row, material: Material, search: Search | None) ->
     budget = headline_budget(board, row)
     rung = next(rung for rung in row.rungs if rung.budget == budget)
     found, standing, beside = row.speedups.get(budget), row.standings.get(budget), row.beside.get(budget)
-    entry = material.entries.get(row.entry)
+    entry = material.entry(row.entry)
     told = {
         "Speedup": words.speedup(found),
         "95% interval": words.interval(found),
@@ -182,8 +181,8 @@ def _cells(board: Board, row: Row, material: Material, search: Search | None) ->
         told["Probability of being first"] = probability(standing.first)
         told["Dominated by"] = dominated(standing) or words.MISSING
     if beside:
-        told["Speedup in time"] = words.beside(beside.time, found)
-        told["Step time over the reference’s"] = words.times(beside.step)
+        told["Speedup in time"] = words.indicative(words.beside(beside.time, found), beside)
+        told["Step time over the reference’s"] = words.indicative(words.times(beside.step), beside)
         told["Peak memory over the reference’s"] = words.times(beside.memory)
         told["Speedup on the curve"] = words.times(beside.on_curve)
         told["Speedup with its tuning"] = words.beside(beside.tuning_inclusive, found)

@@ -45,7 +45,8 @@ class Result:
 class EntryView:
     name: str
     title: str
-    entry: Entry | None  # None where this clone does not hold it
+    entry: Entry | None  # a placebo's is its twin; None where this clone does not hold it
+    placebo_of: str | None
     partition: tuple[Share, ...]
     tunings: tuple[TuningView, ...]
     results: tuple[Result, ...]
@@ -73,7 +74,8 @@ def entry_view(name: str, material: Material, boards: Sequence[BoardView], runs:
     return EntryView(
         name=name,
         title=material.title(name),
-        entry=material.entries.get(name),
+        entry=material.entry(name),
+        placebo_of=material.twin(name),
         partition=partition(runs),
         tunings=tuple(tuning_views(name, material)),
         results=tuple(
@@ -106,7 +108,8 @@ def citation(name: str, material: Material, runs: Sequence[Record]) -> str:
     """Return BibTeX that pins these results: the source's digest and one over the records, which anybody can check."""
     records = digest_of(sorted(run.digest for run in runs))
     year = max((run.made[:4] for run in runs), default="")
-    source = f"source {material.entries[name].digest[:16]}, " if name in material.entries else ""
+    entry = material.entry(name)
+    source = f"source {entry.digest[:16]}, " if entry else ""
     note = f"{source}{len(runs)} records, digest {records[:16]}"
     lines = [
         f"@misc{{isoloss-{_key(name)}-{records[:8]},",

@@ -9,8 +9,8 @@ from markupsafe import Markup
 from bench.pages.words import interval, speedup
 from bench.score.speedup import Speedup
 
-SPAN = 2.0  # a bar is drawn from 1 / SPAN to SPAN, in log; what lies beyond ends in an arrow
-SPANS = (1.1, 1.25, 1.5, SPAN)  # of a whole column, the least that holds it
+SPAN = 3.0  # a bar is drawn from 1 / SPAN to SPAN, in log; what lies beyond ends in an arrow
+SPANS = (1.1, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, SPAN)  # of a whole column, the least that holds it
 WIDTH, HEIGHT = 150, 16  # of the drawing's own units
 
 

@@ -33,6 +33,7 @@ from bench.score import (
 
 ROOT = Path(bench.__file__).parents[1]
 FIELD = re.compile(r"\s*(\w+): [^#]*#\s*(.+)")  # of a dataclass, with what it means behind it
+TERM = re.compile(r"(\S+(?: \S+)*) {2,}(\S.*)")  # of a list, with its text behind a gap
 LINE = re.compile(r"^\d+\. ", re.MULTILINE)
 
 CHAPTERS: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = (
@@ -82,7 +83,7 @@ class Definition:
 
     anchor: str
     title: str
-    paragraphs: tuple[str, ...]
+    paragraphs: tuple[str | tuple[tuple[str, str], ...], ...]  # prose, or a list of terms and what they mean
     fields: tuple[tuple[str, str], ...]  # name and meaning
     where: str  # file and name
 
@@ -114,8 +115,21 @@ def define(title: str, thing: Any) -> Definition:
     written = inspect.cleandoc(own) if own and not own.startswith(f"{thing.__name__}(") else ""  # nor a dataclass'
     fields = tuple(_fields(thing)) if inspect.isclass(thing) else ()
     assert written or fields, f"{title}: no docstring"
-    paragraphs = tuple(" ".join(part.split()) for part in written.split("\n\n") if part.strip())
+    paragraphs = tuple(_paragraph(part) for part in written.split("\n\n") if part.strip())
     return Definition(_anchor(title), title, paragraphs, fields, _where(thing))
+
+
+def _paragraph(part: str) -> str | tuple[tuple[str, str], ...]:
+    """Return its words in a line; or, where its first line is a term, a gap and a text, every term with its text."""
+    terms: list[tuple[str, str]] = []
+    for line in part.splitlines():
+        if found := TERM.match(line):
+            terms.append((found[1], found[2]))
+        elif terms and line.startswith("  "):
+            terms[-1] = terms[-1][0], f"{terms[-1][1]} {line.strip()}"
+        else:
+            return " ".join(part.split())
+    return tuple(terms)
 
 
 def _fields(thing: type) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from bench.pages.shell import Page
 from bench.pages.views import BoardView, Material
 
 FUNCTIONS = {
-    "after_k_chart": tuning.after_k_chart, "sweep_chart": tuning.sweep_chart, "tuned_rows": tuning.tuned_rows,
+    "after_k_chart": tuning.after_k_chart, "sweep_chart": tuning.sweep_chart, "tuned_tables": tuning.tuned_tables,
     "STAGES": tuning.STAGES, "extent": words.extent, "result_chart": entries.result_chart,
     "compared": compare.compared, "seed_by_seed": compare.seed_by_seed, "signed": words.signed, "ends": ends,
 }  # fmt: skip

@@ -11,6 +11,7 @@ from bench.mode import FLOAT, mode_names, read_mode
 from bench.pages.plot import Axis, Series, legend, plot
 from bench.pages.views import Material
 from bench.record import Record
+from bench.score.measured import mean_of_known
 
 QUANTITIES = ("R", "A", "B", "C", "gain", "spectral", "alignment")  # columns of the table behind
 BLOCK_TICKS = 8  # at most
@@ -119,11 +120,6 @@ def _parts(modules: Sequence[str], columns: Mapping[str, Sequence[float | None]]
         block, _, part = name.partition(".")
         places.setdefault(part if block.isdigit() else name, []).append(i)
     return tuple(
-        PartLine(part, tuple(_mean([columns[name][i] for i in here]) for name in QUANTITIES))
+        PartLine(part, tuple(mean_of_known([columns[name][i] for i in here]) for name in QUANTITIES))
         for part, here in places.items()
     )
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    there = [value for value in values if value is not None]
-    return math.fsum(there) / len(there) if there else None

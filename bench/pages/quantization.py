@@ -8,12 +8,12 @@ from typing import Any, Literal
 import altair as alt
 
 from bench.errors import BenchError
-from bench.mode import FLOAT
 from bench.pages.charts import COLOURS, SHAPES
 from bench.pages.drawing import INK, Drawn, chart_of, draw
 from bench.pages.shell import Page
-from bench.pages.views import TRACKS, Material
+from bench.pages.views import Material
 from bench.pages.words import signed
+from bench.score.boards import rounded_tracks
 from bench.score.degradation import Estimate
 from bench.score.measured import Link, Measures
 from bench.score.modes import Lost, ModeRow, ModeTable
@@ -66,13 +66,8 @@ class QuantizationView:
 
 def quantization_pages(material: Material) -> list[Page]:
     """Return the page where a mode other than float was measured."""
-    found = tried(material)
+    found = rounded_tracks(material.rows, material.quantized, material.tasks)
     return [Page("quantization.html", "quantization.html", make_facts=partial(_facts, found, material))] * bool(found)
-
-
-def tried(material: Material) -> list[tuple[str, str]]:
-    """Return the tasks and tracks of which a mode other than float was measured."""
-    return [(task, track) for task in material.tasks for track in TRACKS if _tried(task, track, material)]
 
 
 def _facts(places: Sequence[tuple[str, str]], material: Material) -> dict[str, Any]:
@@ -121,16 +116,6 @@ def quantization_view(task: str, track: str, material: Material) -> Quantization
         scatter=outlier_chart(task, track, measured),
         rung=rung_name(rung),
         table=table,
-    )
-
-
-def _tried(name: str, track: str, material: Material) -> bool:
-    """Return whether a run of an entry on the track trained in a mode that rounds, or was measured in one."""
-    task = material.tasks[name]
-    return any(
-        row.mode != FLOAT or row.run_id in material.quantized
-        for row in material.rows.get(name, [])
-        if row.task_digest == task.digest and row.track == track and row.entry != task.reference
     )
 
 

@@ -5,11 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.errors import BenchError
-from bench.pages.build import make_boards
-from bench.pages.quantization import tried
 from bench.pages.views import Material
 from bench.release import Ground, Kept, at_release, read_release
 from bench.releasing import differences, files_of, make_release
+from bench.score.boards import make_boards, rounded_tracks
 from bench.score.modes import ModeTable
 from bench.score.told import told_modes
 
@@ -22,7 +21,8 @@ def kept_of(material: Material) -> Kept:
         if board.track != "declared"
         for searches in [material.searches.get((board.task, board.mode, board.track), [])]
     }
-    tables = {f"{task}-{track}": table for task, track in tried(material)
+    rounded = rounded_tracks(material.rows, material.quantized, material.tasks)
+    tables = {f"{task}-{track}": table for task, track in rounded
               if track != "declared" and (table := _table(material, task, track)) is not None}  # fmt: skip
     return Kept(boards, tables)
 

@@ -13,6 +13,7 @@ from bench.pages.shell import Page
 from bench.pages.views import Material, RunView, run_view
 from bench.pages.words import loss
 from bench.record import Log, Record
+from bench.score.measured import mean_of_known
 
 DRAWN = 120  # points of a per-step curve, some three pixels apart; each is the mean of its neighbours
 WINDOWS = 10  # rows of the table behind the curves, and points of the clip rate
@@ -98,18 +99,13 @@ def windows_of(record: Record, log: Log) -> tuple[Window, ...]:
                 first=first + 1,
                 last=last,
                 tokens=round(last * batch),
-                loss=_mean(log.loss[start : start + each]),
-                gradient_norm=_mean(norms),
+                loss=mean_of_known(log.loss[start : start + each]),
+                gradient_norm=mean_of_known(norms),
                 clipped=_share_above(norms, record.facts.clip),
                 update_rms=rms,
             )
         )
     return tuple(found)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    there = [value for value in values if value is not None]
-    return sum(there) / len(there) if there else None
 
 
 def _share_above(norms: Sequence[float | None], clip: float | None) -> float | None:
@@ -121,7 +117,7 @@ def thinned(column: Sequence[float | None], tokens_each: float) -> list[tuple[fl
     """Return (tokens, mean) of at most DRAWN stretches of a column, each at its middle; a loss is before its step."""
     each = -(-len(column) // DRAWN)
     return [
-        ((start + (min(each, len(column) - start) - 1) / 2) * tokens_each, _mean(column[start : start + each]))
+        ((start + (min(each, len(column) - start) - 1) / 2) * tokens_each, mean_of_known(column[start : start + each]))
         for start in range(0, len(column), each)
     ]
 

@@ -13,7 +13,9 @@ from bench.pages.marks import closed_ends, drawn_ends, open_ends
 from bench.pages.shell import Page
 from bench.pages.views import BoardView, Material, repeats
 from bench.pages.words import interval, short, speedup
+from bench.score.board import Board
 from bench.score.speedup import Speedup
+from bench.score.wording import MULTI_EPOCH, UNSTABLE
 from bench.task import Task, rung_name
 
 DRAWN = 6  # entries in one chart; more cannot be told apart
@@ -120,13 +122,13 @@ def scale_chart(size: Size, entries: Sequence[str], number: str) -> Drawn:
     up = [min(ends) / 1.05, max(ends) * 1.05]
     points = [
         {"entry": entry, "budget": budget, "speedup": found.figure, "low": low, "high": high,
-         "said": speedup(found), "interval": interval(found)}
+         "unstable": budget in board.unstable, "said": speedup(found), "interval": interval(found)}
         for entry, budget, found in drawn for low, high in [drawn_ends(found, *up)]
     ]  # fmt: skip
     edges = [{"entry": entry, "budget": budget, "speedup": edge, "side": side}
              for entry, budget, found in drawn for edge, side in open_ends(found, *up)]  # fmt: skip
     last = size.budgets[-1]
-    names = " : ".join(f"datum.value == {budget!r} ? '{rung_name(budget)}'" for budget in size.budgets)
+    names = " : ".join(f"datum.value == {budget!r} ? {_axis_lines(board, budget)}" for budget in size.budgets)
     x = alt.X("budget:Q", title=f"budget on {size.task}",
               scale=alt.Scale(type="log", domain=[size.budgets[0] / 1.3, last * 2.2], nice=False),
               axis=alt.Axis(values=list(size.budgets), labelExpr=f"{names} : ''", grid=False))  # fmt: skip
@@ -152,12 +154,19 @@ def scale_chart(size: Size, entries: Sequence[str], number: str) -> Drawn:
         one.mark_rule(color=INK, strokeDash=[4, 4], opacity=0.6).encode(y=y),
         base.mark_line(strokeWidth=1.5).encode(x=x, y=y, color=hue, opacity=shown(0.7)).add_params(chosen),
         base.mark_rule(strokeWidth=1.5).encode(x=x, y=low, y2=alt.Y2("high:Q"), color=hue, opacity=shown(0.5)),
-        base.mark_point(filled=True, size=70).encode(
+        *(chart_of(marks).mark_point(filled=not hollow, size=70, strokeWidth=2).encode(
             x=x, y=y, color=hue, shape=shape, opacity=shown(1),
             tooltip=[alt.Tooltip("entry:N"), alt.Tooltip("budget:Q"), alt.Tooltip("said:N", title="speedup"),
-                     alt.Tooltip("interval:N")]),
+                     alt.Tooltip("interval:N")])
+          for hollow in (False, True) if (marks := [point for point in points if point["unstable"] == hollow])),
         *arrows(edges, x=x, y=y, color=hue, opacity=shown(1)),
     ]  # fmt: skip
     told = f"{len(entries)} entries on {size.task} at {', '.join(rung_name(budget) for budget in size.budgets)}."
     chart = alt.layer(*layers).properties(width=PANEL, height=HEIGHT)
     return draw(chart, f"Speedup over budgets: {size.view.name}", told, number)
+
+
+def _axis_lines(board: Board, budget: float) -> list[str]:
+    """Return a budget's name, and below it what heads its figures."""
+    heads = {MULTI_EPOCH: budget in board.multi_epoch, UNSTABLE: budget in board.unstable}
+    return [rung_name(budget), *(word for word, holds in heads.items() if holds)]

@@ -84,7 +84,8 @@ def render(
 def _section(path: str) -> str:
     """Return the page of the navigation that a page belongs to: runs are entries' runs."""
     folder = path.rpartition("/")[0].replace("runs", "entries")
-    return f"{folder}/index.html" if folder else path
+    there = {target for _, target in NAVIGATION}
+    return next((page for page in (f"{folder}/index.html", f"{folder}.html") if page in there), path)
 
 
 def _environment(sources: Sources) -> Environment:
@@ -92,7 +93,7 @@ def _environment(sources: Sources) -> Environment:
                       trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)  # fmt: skip
     env.filters |= {
         "loss": words.loss, "count": words.count, "short": words.short, "plain": words.plain, "speedup": words.speedup,
-        "beside": words.beside,
+        "beside": words.beside, "indicative": words.indicative,
         "interval": words.interval, "seconds": words.seconds, "size": words.size, "percent": words.percent,
         "failures": words.failures, "times": words.times, "paper_link": words.paper_link, "rung": rung_name,
         "bar": marks.bar, "bar_of": marks.bar_of,

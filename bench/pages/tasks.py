@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import altair as alt
 
+from bench.mode import FLOAT
 from bench.outlook import ladder_tokens, searched_tokens
 from bench.pages import words
 from bench.pages.charts import ARROWS_ACROSS, COLOURS, RATIOS, WIDTH, arrows
@@ -13,7 +14,7 @@ from bench.pages.marks import closed_ends, drawn_ends, open_ends
 from bench.pages.views import BoardView, Line, Material
 from bench.score.board import Board
 from bench.score.power import smallest_speedup
-from bench.score.statistics import Noise
+from bench.score.statistics import LEVEL, Noise, level_of_look
 from bench.task import HubText, rung_name
 
 SEEDS = 3  # of an entry at every rung (protocol D)
@@ -59,10 +60,11 @@ def powers(board: Board) -> list[Power]:
     measured = [rung for rung in board.reference.rungs if rung.losses]
     noise = Noise(None if board.noise is None else board.noise**2, board.degrees_of_freedom)
     seeds = [len(rung.losses) for rung in sorted(measured, key=lambda rung: rung.charged_tokens)]
+    level = LEVEL if board.scorer is None else level_of_look(board.scorer.reference_look)
     found = []
     for rung in measured[:-1]:  # past the ladder's end nothing is read
         tokens, df = rung.charged_tokens, {} if board.tau_df is None else {"tau_df": board.tau_df}
-        smallest = smallest_speedup(board.curve, tokens, noise, SEEDS, seeds, board.tau, **df)
+        smallest = smallest_speedup(board.curve, tokens, noise, SEEDS, seeds, board.tau, level=level, **df)
         found.append(Power(rung.budget, rung.deviation, len(rung.losses), smallest, rung.budget not in board.unstable))
     return found
 
@@ -74,18 +76,19 @@ class Price:
     entry: str  # whose plan it is
     tuning_tokens: int
     scored_tokens: int
-    hours: float | None  # of one process here, at the reference's median step
+    hours: float | None  # of one process here, at the median step of its runs in float
 
 
 def price(name: str, material: Material) -> Price | None:
-    """Return what the last written plan of an entry takes; None where there is none."""
+    """Return what the plan of an ordinary entry takes, on as many tracks as there are; None where there is none."""
     plans = [study.plan for study in material.studies.get(name, []) if study.plan.yardstick is not None]
-    plans = [plan for plan in plans if plan.after is None and plan.entry == plan.twin]
+    plans = [plan for plan in plans if plan.after is None and not material.label(plan.entry)]
     if not plans:
         return None
-    plan, task = plans[-1], material.tasks[name]
+    plan, task = max(plans, key=lambda plan: len(plan.tracks)), material.tasks[name]
     laps = [record.cost.step_seconds for record in material.records
-            if record.task == name and record.entry == task.reference and record.cost.step_seconds]  # fmt: skip
+            if (record.task, record.entry, record.inputs.mode) == (name, plan.entry, FLOAT)
+            and record.cost.step_seconds]  # fmt: skip
     tuning, scored = searched_tokens(plan, task), ladder_tokens(plan, task)
     steps = (tuning + scored) / task.training.batch_tokens
     return Price(plan.entry, tuning, scored, steps * statistics.median(laps) / 3600 if laps else None)

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from bench.entry import WARMUP, Value
 from bench.errors import BenchError
 from bench.ledger import SEARCHED, Study, Trial, TrialRun
+from bench.mode import FLOAT
 from bench.pages.plot import Axis, Band, Series, legend, plot
 from bench.pages.views import Material
 from bench.pages.words import plain, short
@@ -54,7 +55,7 @@ class TuningView:
     search: Search | None  # with what the reference's ladder tells; None where no board has it
     after_k: tuple[AfterK, ...]
     sweep: Line
-    tuned: Tuned | None  # by rung; None while the search goes on
+    tuned: Mapping[str, Tuned]  # what its trials led to, by mode and rung; none while the search goes on
     stands: str | None  # why the ledger is not this plan's, where it is not
     fixed: Mapping[str, Value]
 
@@ -70,12 +71,12 @@ class TuningView:
 
 
 def tuning_views(entry: str, material: Material) -> list[TuningView]:
-    """Return the searches of an entry that have trials, by task and look; added modes search nothing in float."""
+    """Return the searches of an entry that have trials, by task and look, those of modes that were added last."""
     return [
         tuning_view(study, name, material.tasks[name], _search_of(entry, name, material), studies)
         for name, studies in sorted(material.studies.items())
-        for study in sorted(studies, key=lambda study: study.plan.look)
-        if study.plan.entry == entry and study.trials and not study.plan.adds_modes
+        for study in sorted(studies, key=lambda study: (study.plan.look, study.plan.adds_modes))
+        if study.plan.entry == entry and study.trials
     ]
 
 
@@ -94,10 +95,13 @@ def tuning_view(
 ) -> TuningView:
     """Return a plan's search; studies are all of the task, for one that comes after another."""
     plan, trials = study.plan, study.trials
-    tuned, stands = None, None
+    tuned: dict[str, Tuned] = {}
+    stands = None
     try:
         steps = {rung: task.steps(rung) for rung in task.budget.rungs}
-        tuned = state_after(study, {held.plan.digest: held for held in studies}, steps).tuned
+        state = state_after(study, {held.plan.digest: held for held in studies}, steps)
+        found = {} if state.tuned is None or plan.adds_modes else {FLOAT: state.tuned}
+        tuned = found | {mode: state.in_modes[mode] for mode in plan.training_modes if mode in state.in_modes}
     except BenchError as error:
         stands = error.what
     searched = [*plan.space, WARMUP]
@@ -132,15 +136,15 @@ def _line(trial: Trial, names: Sequence[str], lowest: Mapping[float, float]) -> 
     )
 
 
-def tuned_rows(view: TuningView) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """Return the budgets, and each tuned value's name with its figures at them."""
-    if view.tuned is None:
-        return [], []
-    rungs = sorted(view.tuned)
-    names = [name for name in (*view.plan.space, WARMUP) if any(name in view.tuned[rung] for rung in rungs)]
-    return [rung_name(rung) for rung in rungs], [
-        (name, [plain(view.tuned[rung].get(name)) for rung in rungs]) for name in names
-    ]
+def tuned_tables(view: TuningView) -> list[tuple[str, list[str], list[tuple[str, list[str]]]]]:
+    """Return for each mode the budgets, and each tuned value's name with its figures at them."""
+    tables = []
+    for mode, tuned in view.tuned.items():
+        rungs = sorted(tuned)
+        names = [name for name in (*view.plan.space, WARMUP) if any(name in tuned[rung] for rung in rungs)]
+        rows = [(name, [plain(tuned[rung].get(name)) for rung in rungs]) for name in names]
+        tables.append((mode, [rung_name(rung) for rung in rungs], rows))
+    return tables
 
 
 def after_k_chart(view: TuningView, number: str) -> Markup:

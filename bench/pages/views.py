@@ -8,15 +8,17 @@ from pathlib import Path
 
 from bench.children import Quantized
 from bench.entry import WARMUP, Entry
-from bench.index import IndexRow, index_row
+from bench.index import IndexRow, rows_by_task
 from bench.ledger import Study
 from bench.pages import words
 from bench.pages.releases import ReleaseView
 from bench.record import Log, Record, record_path
 from bench.score.board import Board, Row, Rung
+from bench.score.boards import Refusal
+from bench.score.placebo import placebo_twin
 from bench.score.search import Search
 from bench.score.speedup import Speedup
-from bench.score.wording import notes, read_beyond_one_pass, sentence
+from bench.score.wording import about, notes, read_beyond_one_pass, sentence
 from bench.task import Task, rung_name
 from bench.timings import Timing
 from bench.verify import Tick, lint_record, lint_siblings
@@ -32,16 +34,6 @@ SCOPES = {
     "hidden": "hidden: it trains the blocks’ matrices; the harness trains the rest with AdamW",
     "mixed": "mixed: it trains a part of its own choice; the harness trains the rest with AdamW",
 }
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A board that cannot be made yet, and why."""
-
-    task: str
-    mode: str
-    track: str
-    why: str
 
 
 @dataclass(frozen=True)
@@ -98,15 +90,26 @@ class Material:
         """Every entry that is in the clone or has left a record."""
         return sorted({*self.entries, *(record.entry for record in self.records)})
 
-    def title(self, entry: str) -> str:
-        return self.entries[entry].facts.title if entry in self.entries else entry
+    def twin(self, name: str) -> str | None:
+        """Return the entry that a placebo is a further tuning of; None for an entry of its own."""
+        return None if name in self.entries else placebo_twin(name)
 
-    def label(self, entry: str) -> str:
+    def entry(self, name: str) -> Entry | None:
+        """Return the entry, a placebo's being its twin; None where this clone does not hold it."""
+        return self.entries.get(self.twin(name) or name)
+
+    def title(self, name: str) -> str:
+        entry = self.entry(name)
+        return name if entry is None else entry.facts.title + ", tuned again" * (self.twin(name) is not None)
+
+    def label(self, name: str) -> str:
         """Return why an entry is shown and never ranked, in a word; nothing for one that is ranked."""
-        facts = self.entries[entry].facts if entry in self.entries else None
-        if facts and facts.controls_batch:
+        if self.twin(name):
+            return "placebo"
+        entry = self.entry(name)
+        if entry and entry.facts.controls_batch:
             return "own batches"
-        return "control" if facts and facts.control else ""
+        return "control" if entry and entry.facts.control else ""
 
     def tag(self, row: Row) -> str:
         """Return why a board's row takes no part where rows are compared, as its plan has it; nothing for others."""
@@ -114,8 +117,9 @@ class Material:
             return "placebo"
         return (self.label(row.entry) or "control") if row.control else ""
 
-    def scope(self, entry: str) -> str:
-        return self.entries[entry].facts.scope if entry in self.entries else words.MISSING
+    def scope(self, name: str) -> str:
+        entry = self.entry(name)
+        return entry.facts.scope if entry else words.MISSING
 
     @cached_property
     def text_tokens(self) -> dict[str, float]:
@@ -156,7 +160,8 @@ class BoardView:
     headline: tuple[Line, ...]  # each row at the budget it is ordered by
     groups: tuple[RungGroup, ...]
     sentences: Mapping[str, str]  # by entry
-    notes: tuple[str, ...]
+    about: str  # what its figures are of
+    notes: tuple[str, ...]  # those that the page folds away; what departs from the protocol it does not
 
 
 def board_view(board: Board, material: Material) -> BoardView:
@@ -169,7 +174,8 @@ def board_view(board: Board, material: Material) -> BoardView:
         headline=tuple(_line(board, row, headline_budget(board, row)) for row in rows),
         groups=tuple(_group(board, rows, budget, material) for budget in budgets_of(board)),
         sentences={row.entry: sentence(board, row, task, searches) for row in board.rows},
-        notes=tuple(notes(board)),
+        about=about(board, task),
+        notes=tuple(note for note in notes(board) if note not in board.departs),
     )
 
 
@@ -252,13 +258,6 @@ class RunView:
     log: Log | None
     path: str  # of the record, as a clone's root sees it
     digests: tuple[tuple[str, str | None], ...]
-
-
-def rows_by_task(records: Iterable[Record]) -> dict[str, list[IndexRow]]:
-    rows: dict[str, list[IndexRow]] = defaultdict(list)
-    for record in records:
-        rows[record.task].append(index_row(record, f"{record.run_id}.json"))
-    return dict(rows)
 
 
 def run_view(record: Record, material: Material) -> RunView:

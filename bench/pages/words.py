@@ -3,6 +3,7 @@
 import re
 
 from bench.score.board import Rung
+from bench.score.cost import Beside
 from bench.score.search import Extent
 from bench.score.speedup import Speedup
 from bench.score.wording import bounded, levelled
@@ -71,6 +72,11 @@ def beside(figure: float | None, found: Speedup | None) -> str:
     if figure is None or found is None:
         return MISSING
     return {"=": "", ">=": "≥ ", "<=": "≤ "}[found.bound] + f"{bounded(figure, found.bound)}×"
+
+
+def indicative(said: str, found: Beside) -> str:
+    """Return a figure of time, marked where entry and reference were not timed in turns."""
+    return said if found.timed or said == MISSING else f"≈ {said}"
 
 
 def interval(found: Speedup | None) -> str:

@@ -10,6 +10,7 @@ from bench.entry import Value
 from bench.index import IndexRow
 from bench.ledger import Study
 from bench.mode import FLOAT
+from bench.plan import PLACEBO
 from bench.record import Record
 from bench.score.cells import Selection
 from bench.score.statistics import pool
@@ -118,7 +119,7 @@ def judged(
             row.seed: row.score_loss
             for row in rows
             if (row.entry, row.budget, row.track, row.mode)
-            == (alarm.entry.partition("@")[0], alarm.rung, "declared", FLOAT)
+            == (alarm.entry.partition(PLACEBO)[0], alarm.rung, "declared", FLOAT)
             and (row.entry_digest, row.machine_kind) == (alarm.entry_digest, chosen.machine_kinds[0])
             and row.task_digest in task
             and row.finished

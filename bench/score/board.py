@@ -44,6 +44,7 @@ class Board:
     no_speedup: str | None = None  # why no speedup can be given
     failing: tuple[str, ...] = ()  # why a build with this board must fail, in words
     notes: tuple[str, ...] = ()  # what was left out and what to know, in words
+    departs: tuple[str, ...] = ()  # where the task or its yardstick does not hold to the protocol, in words
     undertuned: tuple[str, ...] = ()  # alarms that five seeds confirmed: the first page says so
     scorer: Scorer | None = None  # what the rows were scored by
 

@@ -53,7 +53,7 @@ def select(
         _refuse_without_reference(same, task, mode, reference, reference_track)
     pool, kinds, left_out = _one_machine_kind(pool, reference)
     pool, by_hand = _newest_by_hand(pool)
-    rows, repeated = _one_row_per_seed(_one_record_per_run(pool))
+    rows, repeated = _one_row_per_seed(one_record_per_run(pool))
     cells: Cells = defaultdict(list)
     for row in rows:
         _check_numbers(row)
@@ -157,7 +157,7 @@ def _stood_in(rows: list[IndexRow]) -> list[str]:
     return notes
 
 
-def _one_record_per_run(rows: list[IndexRow]) -> list[IndexRow]:
+def one_record_per_run(rows: list[IndexRow]) -> list[IndexRow]:
     """Keep one record per run_id, a finished one first; two finished ones must agree."""
     kept: dict[str, IndexRow] = {}
     for row in sorted(rows, key=lambda row: (not row.finished, row.path)):

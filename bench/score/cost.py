@@ -35,6 +35,7 @@ class Beside:
     step: float | None = None  # seconds per token over the reference's
     memory: float | None = None  # peak bytes over the reference's
     tuning_inclusive: float | None = None
+    timed: bool = True  # its times are of runs interleaved with the reference's; else they are indicative
 
     @property
     def known(self) -> bool:
@@ -60,6 +61,7 @@ def beside(
         step=step,
         memory=_ratio(own.memory_bytes, reference.memory_bytes),
         tuning_inclusive=None if tuning is None else reference_tokens / (charged + tuning),
+        timed=own.timed and reference.timed,
     )
 
 

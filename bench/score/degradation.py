@@ -193,8 +193,8 @@ def correlation_with(measure: Mapping[str, float], degradation: Mapping[str, flo
     """Return over how many entries a measure and the degradation correlate, and how (Pearson, on ranks: Spearman).
 
     The interval is Fisher's, with the variance 1.06 / (n - 3) that ranks need (Fieller, Hartley and Pearson 1957);
-    orders that agree wholly are taken for one swap of neighbours short of it, or few entries would seem sure. None for
-    fewer than four entries, or where one of them does not vary.
+    orders that agree wholly are taken for one swap of neighbours short of it, or few entries would seem sure, and the
+    interval goes on to the estimate. None for fewer than four entries, or where one of them does not vary.
     """
     from scipy.stats import norm, spearmanr  # late: it costs half a second
 
@@ -208,4 +208,4 @@ def correlation_with(measure: Mapping[str, float], degradation: Mapping[str, flo
     held = max(-most, min(most, rho))
     half = float(norm.ppf(0.975)) * math.sqrt(1.06 / (n - 3))
     low, high = (math.tanh(math.atanh(held) + side * half) for side in (-1, 1))
-    return n, Estimate(rho, low, high)
+    return n, Estimate(rho, min(low, rho), max(high, rho))

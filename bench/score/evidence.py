@@ -195,29 +195,37 @@ def costs_of(
 def timings_of(
     timings: Iterable[Timing], mode: str, chosen: Selection, reference: str
 ) -> tuple[list[Timing], list[str]]:
-    """Return the mode's timings of the code that the board's rows were made by, and what was left out, in words."""
+    """Return the mode's timings of the code that the board's rows were made by, and what was left out, in words.
+
+    They are of one kind of machine (protocol F): the board's where some are, else that of the most entries.
+    """
     code = {entry: rows[0].entry_digest for (entry, _), rows in chosen.cells.items()}
     mine = [timing for timing in timings if timing.mode == mode and timing.reference == reference]
     held = [t for t in mine if (code.get(t.entry), code.get(reference)) == (t.entry_digest, t.reference_digest)]
     other = sorted({timing.entry for timing in mine if timing not in held and timing.entry in code})
     said = f"left out: timings of {', '.join(other)}, of other code than the records' or against other code"
-    return held, [said] if other else []
+    notes = [said] if other else []
+    by_machine: dict[tuple[str, str], list[Timing]] = {}
+    for timing in held:
+        by_machine.setdefault((timing.machine.kind, timing.machine.processor), []).append(timing)
+    ordered = sorted(by_machine, key=lambda one: (one[0] != chosen.machine_kinds[0], -len(by_machine[one]), one))
+    for kind, processor in ordered[1:]:
+        names = ", ".join(sorted(timing.entry for timing in by_machine[kind, processor]))
+        notes.append(f"left out: timings of {names} on {processor}, another machine than the others'")
+    return by_machine[ordered[0]] if ordered else [], notes
 
 
 def time_notes(costs: Mapping[str, Cost], timings: Sequence[Timing]) -> list[str]:
-    """Say where step times come from: timings of how many kinds of machine, or the runs themselves."""
+    """Say where step times come from: timings on a machine, or the runs themselves."""
     if not timings:
         return [INDICATIVE] if any(cost.seconds_per_token for cost in costs.values()) else []
-    kinds = {timing.machine.kind for timing in timings}
     lacking = sorted(entry for entry, cost in costs.items() if cost.seconds_per_token is None)
-    machines = ", ".join(sorted({timing.machine.processor for timing in timings}))
-    notes = [f"step times were measured against {timings[0].reference}'s, interleaved, on {machines}"]
-    if len(kinds) > 1:
-        notes.append("timings are of several kinds of machine: their ratios are shown together")
+    first = timings[0]
+    notes = [f"step times were measured against {first.reference}'s, interleaved, on {first.machine.processor}"]
     peaks = [(timing.entry, *timing.device_peak_bytes) for timing in timings if timing.device_peak_bytes]
     if peaks:
         said = ", ".join(f"{entry} {own / base:.2f}" for entry, base, own in peaks)
-        notes.append(f"peak memory of the device over {timings[0].reference}'s, measured with the step times: {said}")
+        notes.append(f"peak memory of the device over {first.reference}'s, measured with the step times: {said}")
     return notes + ([f"not timed: {', '.join(lacking)}"] if lacking else [])
 
 

@@ -54,6 +54,11 @@ class Link:
     low: float | None
     high: float | None
 
+    @property
+    def sure(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return Estimate(self.value, self.low, self.high).sure
+
 
 @dataclass(frozen=True)
 class Crossed:
@@ -120,20 +125,21 @@ def measures(cells: Cells, found: Mapping[str, Finished]) -> tuple[Measures, ...
                 if one.degradation is not None:
                     seen.setdefault((name, budget, entry), []).append(one)
     return tuple(
-        Measures(entry, name, budget, _mean(one.degradation for one in ones) or 0.0, _values(ones))
+        Measures(entry, name, budget, mean_of_known(one.degradation for one in ones) or 0.0, _values(ones))
         for (name, budget, entry), ones in sorted(seen.items())
     )
 
 
 def _values(ones: Sequence[AfterTraining]) -> dict[tuple[str, str], float]:
-    found = {ERROR: _mean(one.diagnosis.error for one in ones)}
+    found = {ERROR: mean_of_known(one.diagnosis.error for one in ones)}
     for side in SIDES:
         tails = [getattr(one.diagnosis, side) for one in ones]
-        found |= {(side, name): _mean(getattr(tail, name) for tail in tails) for name in TAILS}
+        found |= {(side, name): mean_of_known(getattr(tail, name) for tail in tails) for name in TAILS}
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
+def mean_of_known(values: Iterable[float | None]) -> float | None:
+    """Return the mean of those that are there; None where none is."""
     there = [value for value in values if value is not None]
     return math.fsum(there) / len(there) if there else None
 

@@ -56,9 +56,9 @@ def render_modes(table: ModeTable, format: str = "plain", worth: Sequence[Worth]
         title = "at common losses, from the middle of schedules, which degrade unlike their ends:"
         blocks += [_prose(title, format), _grid(lines, CROSSED, format)]
     if table.links:
-        told = [(one, found) for one in table.links if (found := Estimate(one.value, one.low, one.high)).sure]
+        told = [one for one in table.links if one.sure]
         lines = [[one.mode, rung_name(one.budget), one.side, one.measure.replace("_", " "), str(one.entries),
-                  _estimate(found, 2)] for one, found in told]  # fmt: skip
+                  _estimate(Estimate(one.value, one.low, one.high), 2)] for one in told]  # fmt: skip
         title = (
             f"the logits' error and outliers against degradation, across entries: of {len(table.links)} rank "
             f"correlations {len(told)} are told from 0, where chance alone tells one in twenty; --format json has all"

@@ -86,7 +86,7 @@ class Scorer:
         It is the measured one where charged tokens are the budget's. Else it is the loss that the reference has at
         the same speedup and the budget's tokens, so that extra passes are not free here either. It then moves as many
         times as far as the measured one as the ladder is steeper there, and so does its error. None where the ladder
-        does not reach that, or is flat at the measured loss.
+        does not reach that, or is flat at the measured loss or there: how far a loss then moves nothing tells.
         """
         losses, change = [mean_of(rung) for _, rung in cells], [rung.tokens / rung.charged_tokens for _, rung in cells]
         at, sides = self.curve.tokens_for(losses)
@@ -100,7 +100,7 @@ class Scorer:
             measured = arm(self.noise, own, len(rung.losses), self._t2(slopes[i]))
             if there[i] == at[i]:
                 found.append((losses[i], measured))
-            elif sides[i] or not low <= there[i] <= high or here[i] == 0:
+            elif sides[i] or not low <= there[i] <= high or 0.0 in (here[i], slopes[i]):
                 found.append(None)
             else:
                 found.append((moved[i], measured.stretched(slopes[i] / here[i])))

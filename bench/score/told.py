@@ -15,7 +15,7 @@ from bench.score.cells import select
 from bench.score.measured import Children
 from bench.score.modes import ModeTable, mode_table
 from bench.score.search import Search
-from bench.score.yardstick import batch_notes, end_notes
+from bench.score.yardstick import batches, end_notes
 from bench.task import Task
 from bench.timings import Timing
 
@@ -54,18 +54,19 @@ def told_board(
     searched = studies if mode == FLOAT else []
     alarms = alarms_of(searched, chosen, task.reference)
     verdicts = judged(alarms, rows, chosen, task.reference, lambda row: read(row)[0])
+    tried = batches(searched, task, task.reference)
     notes = [
         *evidence.time_notes(costs, timed),
         *left_out,
         *evidence.plan_notes(studies, rows, board),
         *evidence.value_notes(studies, records, task),
         *(alarm_note(verdict, task.reference) for verdict in verdicts),
-        *batch_notes(searched, task, task.reference),
-        *end_notes(searched, task, task.reference),
+        *(said for met, said in tried if met),
     ]
+    departs = (*(said for met, said in tried if not met), *end_notes(searched, task, task.reference))
     searches = evidence.searches_of(studies, board, evidence.initial_loss(records, task), hybrids)
     undertuned = tuple(alarm_note(verdict, task.reference) for verdict in verdicts if verdict.holds)
-    return replace(board, notes=(*board.notes, *notes), undertuned=undertuned), searches
+    return replace(board, notes=(*board.notes, *notes), departs=departs, undertuned=undertuned), searches
 
 
 def told_modes(

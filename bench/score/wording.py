@@ -30,6 +30,13 @@ def heading(board: Board) -> str:
     )
 
 
+def about(board: Board, task: Task) -> str:
+    """Return what a board's figures are of, and what is known of scale where one of them is large (protocol H)."""
+    figures = [found.figure for row in board.rows for found in row.speedups.values()]
+    said = f"{board.task}: {task.summary}"
+    return f"{said}; {OF_SCALE}" if max(figures, default=0.0) > LARGE else said
+
+
 def sentences(board: Board, task: Task, searches: Sequence[Search] = ()) -> list[str]:
     """Return one plain sentence per entry, in protocol H's wording: of its largest budget with a speedup, of those that
     are ranked where there is one."""
@@ -145,7 +152,7 @@ def caveats(board: Board, rung: Rung, speedup: Speedup | None) -> tuple[str, ...
 
 
 def notes(board: Board) -> list[str]:
-    found = list(board.notes)
+    found = [*board.departs, *board.notes]
     if board.no_speedup is not None:
         found.append(f"no speedup is given: {board.no_speedup}")
     if board.no_interval is not None:

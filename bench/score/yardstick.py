@@ -9,9 +9,10 @@ from bench.task import Task, rung_name
 from bench.trials import state_after
 
 
-def batch_notes(studies: Iterable[Study], task: Task, reference: str) -> list[str]:
-    """Say how the yardstick ends at the task's batch, half and twice it, and of how many trials that is the best."""
-    notes = []
+def batches(studies: Iterable[Study], task: Task, reference: str) -> list[tuple[bool, str]]:
+    """Return whether the task's batch is the yardstick's best of itself, half and twice it (protocol A8), and say how
+    each ends, and of how many trials that is the best."""
+    found = []
     for study in studies:
         losses: dict[float, list[float]] = {}
         for trial in study.trials if study.plan.entry == reference else ():
@@ -26,12 +27,16 @@ def batch_notes(studies: Iterable[Study], task: Task, reference: str) -> list[st
                 f"{min(held):.4f} at {round(task.training.batch_sequences * factor)} (the best of {len(held)} trials)"
                 for factor, held in sorted(losses.items())
             )
-            notes.append(
-                f"batches, by their sequences: {reference} ends at {said}; selecting loss at "
-                f"{rung_name(study.plan.tuning.rung)}, {len(study.plan.tuning.seeds)} seeds a trial; the other batches "
-                "have the tuned values with learning rates of their own, and the best of more trials is the luckier"
-            )
-    return notes
+            best = min(losses, key=lambda factor: min(losses[factor]))
+            rung, own = rung_name(study.plan.tuning.rung), task.training.batch_sequences
+            what = f"the task's batch of {own} sequences is {'not ' * (best != 1.0)}{reference}'s best at {rung}"
+            head = "" if best == 1.0 else "protocol A8 is not met: "
+            found.append((best == 1.0, (
+                f"{head}{what}, which ends at {said}; selecting loss, {len(study.plan.tuning.seeds)} seeds a trial, "
+                "the other batches with the tuned values and learning rates of their own; the best of more trials is "
+                "the luckier"
+            )))  # fmt: skip
+    return found
 
 
 def end_notes(studies: Sequence[Study], task: Task, reference: str) -> list[str]:
@@ -54,4 +59,5 @@ def end_notes(studies: Sequence[Study], task: Task, reference: str) -> list[str]
                 if isinstance(value, float | int) and not low < value < high:
                     at.setdefault(f"{name} {value:g} ({'lowest' if value <= low else 'highest'})", []).append(rung)
     said = "; ".join(f"{value} at {', '.join(map(rung_name, rungs))}" for value, rungs in at.items())
-    return [f"{reference}'s tuned values at an end of what is searched: {said}"] if at else []
+    head = f"protocol B is not met: it asks for tuned values of {reference} inside what is searched, and at an end lie"
+    return [f"{head} {said}"] if at else []

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -165,6 +166,13 @@ def test_a_view_is_taken_along_as_csv_json_and_latex_and_cited_by_its_digest(bro
     table = list(csv.DictReader(io.StringIO(taken["CSV"])))
     assert [line["entry"] for line in table] == shown
     assert {line["entry"]: float(line["speedup"]) for line in table} == pytest.approx(figures, rel=1e-8)
+    tagged = {row.entry: "placebo" * (row.placebo_of is not None) for row in board.rows}
+    assert {line["entry"]: line["tags"] for line in table} == tagged
+    assert {(line["task"], line["mode"], line["track"], line["budget"]) for line in table} == {
+        ("nano", "bf16", "tuned", f"{board.headline_budget:g}x")}  # fmt: skip
+    for line in table:  # what says more than its figure is written as it is shown
+        assert " to " in line["interval"] and line["ticks"].endswith(" ✓")
+        assert tagged[line["entry"]] or re.fullmatch(r"\d+ [a-z]+", line["rank"])
     facts = json.loads(taken["JSON"])
     assert [row["entry"] for row in facts["rows"]] == shown and facts["mode"] == "bf16"
     assert taken["LaTeX"].count("\\\\\n") == len(shown) + 1 and "$\\times$" in taken["LaTeX"]

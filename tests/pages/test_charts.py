@@ -40,15 +40,15 @@ def test_a_build_holds_no_chart_to_its_schema_draws_the_same_and_tests_do_hold_i
 
 def test_the_line_at_equal_loss_is_the_speedup(board):
     quick = row_of(board, "quick")
-    line = equal_loss(quick)
-    assert line.reference / line.charged == pytest.approx(quick.speedups[2.0].value)
+    line = equal_loss(board, quick)
+    assert line.reference / line.charged == pytest.approx(quick.speedups[board.headline_budget].value)
     assert float(board.curve.loss_at(line.reference)) == pytest.approx(line.loss)
     assert line.label in ladder_chart(board, (quick,), "a").svg
 
 
 def test_an_entry_without_a_finished_run_has_no_line_and_is_said_to_be_missing(board):
     gone = row_of(board, "gone")
-    assert equal_loss(gone) is None
+    assert equal_loss(board, gone) is None
     assert not_drawn(board, (gone,)) == ["gone"]
     assert "<svg" in ladder_chart(board, (gone,), "a").svg
 

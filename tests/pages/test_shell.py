@@ -22,6 +22,10 @@ def test_every_page_leads_to_every_page_of_the_navigation_and_says_where_it_is(s
                 assert f'href="{root}{target}"' in text, (path, title)
     assert '<a href="index.html" aria-current="page">Board</a>' in site["index.html"]
     assert '<a href="../tasks/index.html" aria-current="page">Tasks</a>' in site["tasks/nano.html"]
+    folders = {"compare": "compare.html", "runs": "entries/index.html", "releases": "releases/index.html"}
+    for folder, section in folders.items():
+        for text in (text for path, text in site.items() if path.startswith(f"{folder}/") and path.endswith(".html")):
+            assert f'<a href="../{section}" aria-current="page">' in text
 
 
 def test_two_pages_at_one_place_are_refused(material, sources):

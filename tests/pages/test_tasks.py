@@ -27,8 +27,8 @@ def test_what_three_seeds_can_tell_is_above_one_and_less_where_the_ladder_is_ste
 
 def test_the_price_is_that_of_a_newcomers_plan_and_not_of_a_placebos(tuned):
     found = price("nano", tuned)
-    plan = plan_of("muon")
-    assert found.entry == "muon"
+    plan = plan_of("adamw")
+    assert found.entry == "adamw"
     assert (found.tuning_tokens, found.scored_tokens) == (searched_tokens(plan, TASK), ladder_tokens(plan, TASK))
     assert price("other", tuned) is None
 

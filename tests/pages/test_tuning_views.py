@@ -4,9 +4,12 @@ import dataclasses
 from typing import get_args
 
 import pytest
+from planned import trial_run
 
-from bench.ledger import Stage
-from bench.pages.tuning import STAGES, after_k_chart, sweep_chart, tuned_rows, tuning_view, tuning_views
+from bench.ledger import Stage, Study, append
+from bench.pages.tuning import STAGES, after_k_chart, sweep_chart, tuned_tables, tuning_view, tuning_views
+from bench.plan import add_modes
+from bench.trials import state_after, state_of
 
 
 @pytest.fixture
@@ -36,9 +39,10 @@ def test_the_best_of_each_budget_is_marked_and_what_is_only_shown_never_is(muon)
 
 
 def test_tuned_values_are_what_the_ledger_leads_to(muon):
-    budgets, rows = tuned_rows(muon)
-    assert muon.stands is None and budgets == ["0.5x", "1x", "2x"]
-    assert dict(rows)["lr"] == [f"{muon.tuned[rung]['lr']:g}" for rung in sorted(muon.tuned)]
+    ((mode, budgets, rows),) = tuned_tables(muon)
+    assert muon.stands is None and (mode, budgets) == ("bf16", ["0.5x", "1x", "2x"])
+    tuned = muon.tuned["bf16"]
+    assert dict(rows)["lr"] == [f"{tuned[rung]['lr']:g}" for rung in sorted(tuned)]
 
 
 def test_a_failed_trial_keeps_its_line_and_counts(evidence):
@@ -53,14 +57,14 @@ def test_a_ledger_of_another_plan_does_not_stand(evidence):
     study = study_of(evidence, "muon")
     odd = dataclasses.replace(study, trials=study.trials[1:])
     view = tuning_view(odd, "small", evidence.tasks["small"], None)
-    assert view.tuned is None and "not the one that the plan asks for" in view.stands
+    assert view.tuned == {} and "not the one that the plan asks for" in view.stands
     assert len(view.trials) == len(odd.trials)
 
 
 def test_a_search_that_goes_on_has_no_values_yet(evidence):
     study = study_of(evidence, "muon")
     view = tuning_view(dataclasses.replace(study, trials=study.trials[:5]), "small", evidence.tasks["small"], None)
-    assert view.tuned is None and view.stands is None and tuned_rows(view) == ([], [])
+    assert view.tuned == {} and view.stands is None and tuned_tables(view) == []
 
 
 def test_trials_that_another_processor_made_in_its_stead_are_counted(muon, evidence):
@@ -95,3 +99,20 @@ def test_tokens_spent_are_told_from_those_that_values_rest_on_and_from_those_tha
 
 def test_every_stage_of_a_ledger_is_explained():
     assert set(STAGES) == set(get_args(Stage))
+
+
+def test_the_trials_of_modes_that_were_added_later_stand_beside_the_search(evidence, tmp_path):
+    study, task = study_of(evidence, "muon"), evidence.tasks["small"]
+    added = add_modes(study.plan, ("qat-int8", "ptq-w4"), study.plan.entry)
+    steps = {rung: task.steps(rung) for rung in task.budget.rungs}
+    before, trials = state_after(study, {}, steps), []
+    for wanted in state_of(added, steps, [], before=before).waiting:
+        runs = tuple(trial_run(added, wanted, seed, 3.0 - wanted.values["lr"]) for seed in added.tuning.seeds)
+        trials.append(append(tmp_path / "ledger", added, trials, wanted.stage, wanted.rung, wanted.values, runs))
+    both = [study, Study(added, tuple(trials))]
+    first, second = tuning_views("muon", dataclasses.replace(evidence, studies={"small": both}))
+    assert set(first.tuned) == {"bf16"} and first.plan == study.plan
+    assert [line.trial for line in second.trials] == trials and len(trials) == 2 and second.stands is None
+    ((mode, _, rows),) = tuned_tables(second)
+    assert mode == "qat-int8" and dict(rows)["lr"] == dict(tuned_tables(first)[0][2])["lr"], "the float rate was best"
+    assert second.names[-1] == "mode"

@@ -85,3 +85,20 @@ def test_peak_memory_of_a_device_is_said_where_it_was_measured(write):
     assert "peak memory of the device over adamw-ref's, measured with the step times: muon 0.90" in time_notes(
         {}, timings
     )
+
+
+def test_timings_are_of_one_machine_the_boards_where_there_are_any(write, make_row):
+    rows = [make_row(name, task=TASK, name="nano")._replace(entry_digest="0" * 64) for name in ("adamw-ref", "muon")]
+    other = MACHINE.model_copy(update={"processor": "b"})
+    timings = [read_timing(write("muon", 1.1)), read_timing(write("muon", 1.6, machine=other))]
+    for kind, ratio, left in ((MACHINE.kind, 1.1, "b"), (other.kind, 1.6, "a"), ("0" * 64, None, None)):
+        mine = [row._replace(machine_kind=kind) for row in rows]
+        chosen = select(mine, TASK.digest, "bf16", "tuned", "adamw-ref", None)
+        for order in (timings, timings[::-1]):
+            (held,), (said,) = timings_of(order, "bf16", chosen, "adamw-ref")
+            assert ratio is None or held.ratio == pytest.approx(ratio)
+            assert held == timings_of(timings, "bf16", chosen, "adamw-ref")[0][0]
+            assert said.startswith("left out: timings of muon on ") and said.endswith(
+                "another machine than the others'"
+            )
+            assert left is None or f" on {left}, " in said

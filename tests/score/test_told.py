@@ -6,7 +6,7 @@ from planned import TASK, bowl, plan_of, write_trials, yardstick
 
 from bench.ledger import Study
 from bench.mode import FLOAT
-from bench.score.wording import interval, sentences
+from bench.score.wording import interval, notes, sentences
 
 MODE = "qat-w4a4"  # costs 0.03 nats or more in the law of these records
 
@@ -46,8 +46,9 @@ def test_what_ledgers_say_stands_on_the_board_in_float_alone(told):
     assert [(one.entry, one.spent) for one in searches] == [(one.entry, one.spent) for one in costs]
     assert all(one.tolerance and one.sensitivity and one.after_k for one in searches)
     assert all((one.tolerance, one.sensitivity, one.after_k) == (None, None, ()) for one in costs)
-    for said in ("adamw-ref's tuned values at an end", "batches, by their sequences"):
-        assert [any(said in note for note in board.notes) for board in (floats, rounded)] == [True, False]
+    said = ("tuned values of adamw-ref inside what is searched", "the task's batch of 8 sequences is ")
+    for words in said:
+        assert [any(words in note for note in notes(board)) for board in (floats, rounded)] == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from planned import TASK, bowl, plan_of, write_trials, yardstick
 from bench.entry import BATCH, WARMUP
 from bench.ledger import Study
 from bench.score.alarm import undertuned
-from bench.score.yardstick import batch_notes, end_notes
+from bench.score.yardstick import batches, end_notes
 
 MUON = plan_of("muon")
 
@@ -18,7 +18,8 @@ def test_the_study_of_batches_is_said_and_is_no_alarm(tmp_path):
 
     own = yardstick()
     study = Study(own, tuple(write_trials(tmp_path / "ledger.jsonl", own, loss)))
-    (note,) = batch_notes([study, Study(plan_of(), ())], TASK, own.entry)
+    ((met, note),) = batches([study, Study(plan_of(), ())], TASK, own.entry)
+    assert not met and note.startswith("protocol A8 is not met: the task's batch of 8 sequences is not adamw")
     said = re.findall(r"([\d.]+) at (\d+) \(the best of (\d+) trials\)", note)
     assert [float(loss) for loss, _, _ in said] == sorted(float(loss) for loss, _, _ in said)
     assert [size for _, size, _ in said] == ["4", "8", "16"]
@@ -27,7 +28,14 @@ def test_the_study_of_batches_is_said_and_is_no_alarm(tmp_path):
         assert int(count) == sum(trial.values.get(BATCH, 1.0) == factor for trial in at_rung)
     assert int(said[1][2]) > 10 * int(said[0][2])
     assert not undertuned([study], {1.0: [2.79, 2.8, 2.81]}, frozenset())
-    assert batch_notes([Study(own, ())], TASK, own.entry) == []
+    assert batches([Study(own, ())], TASK, own.entry) == []
+
+
+def test_a_batch_that_is_the_best_is_said_to_be(tmp_path):
+    own = yardstick()
+    trials = write_trials(tmp_path / "ledger.jsonl", own, lambda w: abs(w.values.get(BATCH, 1.0) - 1.0) + bowl()(w))
+    ((met, note),) = batches([Study(own, tuple(trials))], TASK, own.entry)
+    assert met and note.startswith("the task's batch of 8 sequences is adamw")
 
 
 def test_tuned_values_of_the_yardstick_at_an_end_of_their_range_are_said(tmp_path):

@@ -15,8 +15,9 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from synthetic import many  # noqa: E402
 
-from bench.pages.build import make_boards, pages, read_sources  # noqa: E402
+from bench.pages.build import pages, read_sources  # noqa: E402
 from bench.pages.drawing import unchecked  # noqa: E402
+from bench.score.boards import make_boards  # noqa: E402
 
 BUDGETS = (0.25, 0.5, 1.0, 2.0, 4.0)
 SEEDS, TASKS = 3, 6

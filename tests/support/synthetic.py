@@ -16,9 +16,9 @@ from bench.digest import digest_of
 from bench.entry import find_entries
 from bench.ledger import Study
 from bench.mode import read_mode
-from bench.pages.build import make_boards
 from bench.pages.views import Material
 from bench.record import Inputs, Log, Milestone, Point, Record
+from bench.score.boards import make_boards
 from bench.spec import validate
 from bench.task import Task, read_task
 

@@ -149,6 +149,9 @@
     section.querySelector(".cite code").textContent = window.isoloss.bibtex(cited, location.hash || "#");
     section.querySelector(".notes").replaceChildren(
       ...facts.notes.map((note) => element("p", { className: "note" }, `Note: ${note}.`)));
+    section.querySelector(".size").textContent = `${facts.about}.`;
+    section.querySelector(".departs").replaceChildren(
+      ...facts.departs.map((departure) => element("p", { className: "note" }, `${departure}.`)));
   };
 
   // The button stays the same one, so that it keeps the focus; where it goes, the first new row has it.
@@ -245,7 +248,7 @@
     const columns = chosen();
     const { budget, found } = rows();
     const lines = found.map((row) => columns.map((column) => row[column.place]));
-    const text = window.isoloss.written[as]({ ...facts, budget: budget.name }, columns, lines);
+    const text = window.isoloss.written[as]({ ...facts, budget: budget.name, heading: budget.heading }, columns, lines);
     const { task, mode, track } = facts;
     const href = URL.createObjectURL(new Blob([text], { type: "text/plain;charset=utf-8" }));
     element("a", { href, download: `isoloss-${task}-${mode}-${track}-${budget.name}.${as}` }).click();

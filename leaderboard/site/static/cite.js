@@ -1,8 +1,13 @@
 // A table as text that others read: CSV, JSON, LaTeX, BibTeX. Pure functions of columns, rows and the board's facts.
 "use strict";
 (() => {
-  // The value in full precision where there is one, the text otherwise; missing is empty.
-  const valueOf = (cell) => (cell.value === null ? null : typeof cell.value === "number" ? cell.value : cell.text);
+  // A bare figure in full precision; what says more (a bound, a tie letter, an interval) as it is shown. Missing is empty.
+  const BARE = /^[+−-]?[\d.,]+[×%kMB]?$/;
+  const valueOf = ({ value, text }) =>
+    (value === null && !/\d/.test(text) ? null : typeof value === "number" && BARE.test(text) ? value : text);
+
+  // Why a row is not ranked, or on what it rests: the tags behind its name.
+  const tagsOf = (columns, row) => row.flatMap((cell, i) => (columns[i].kind === "name" ? cell.more.slice(1) : []));
 
   // A text that a spreadsheet might take for a formula is led by an apostrophe.
   const quoted = (value) => {
@@ -13,13 +18,21 @@
 
   const line = (cells) => cells.map(quoted).join(",");
 
-  const csv = (facts, columns, rows) =>
-    [line(columns.map((column) => column.key)), ...rows.map((row) => line(row.map(valueOf)))].join("\n") + "\n";
+  // Each row says what it is of, so that rows of several views can stand in one file.
+  const csv = (facts, columns, rows) => {
+    const { task, mode, track, budget, reference } = facts;
+    const head = ["task", "mode", "track", "reference", "budget", ...columns.map((column) => column.key), "tags"];
+    const lines = rows.map((row) =>
+      line([task, mode, track, reference, budget, ...row.map(valueOf), tagsOf(columns, row).join("; ")]));
+    return [line(head), ...lines].join("\n") + "\n";
+  };
 
   const json = (facts, columns, rows) => {
-    const { task, mode, track, budget, reference, digest } = facts;
-    const named = rows.map((row) => Object.fromEntries(columns.map((column, i) => [column.key, valueOf(row[i])])));
-    return JSON.stringify({ task, mode, track, budget, reference, digest, rows: named }, null, 1) + "\n";
+    const { task, mode, track, budget, heading, reference, digest } = facts;
+    const named = rows.map((row) => ({
+      ...Object.fromEntries(columns.map((column, i) => [column.key, valueOf(row[i])])), tags: tagsOf(columns, row),
+    }));
+    return JSON.stringify({ task, mode, track, budget, heading, reference, digest, rows: named }, null, 1) + "\n";
   };
 
   const signs = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "×": "$\\times$",
