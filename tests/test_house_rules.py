@@ -19,7 +19,7 @@ BENCH = ROOT / "bench"
 
 # Imports point down or sideways. A module is as high as the first line that names it or its folder.
 FLOORS = [
-    ["errors", "digest", "spec", "places"],
+    ["errors", "digest", "spec", "places", "protocol"],
     ["task", "entry", "record", "mode", "overrides", "index", "verify", "score", "pages", "forecast", "memory",
      "devices", "domains", "timings", "versions", "children", "crossings", "diagnosis", "passes", "lint", "plan",
      "ledger", "tuning", "trials", "tuned", "outlook", "forbidden", "reach", "recognition", "starter", "submission",

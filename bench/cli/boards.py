@@ -105,24 +105,26 @@ def site(
     baselines: Annotated[Path, typer.Option(help="folder of algorithms")] = Path("baselines"),
     leaderboard: Annotated[Path, typer.Option(help="folder of plans, ledgers and records")] = PUBLISHED,
     address: Annotated[str, typer.Option(help="where the pages are published, https://...: for a sitemap")] = "",
+    repository: Annotated[str, typer.Option(help="where a clone is had, https://...: pages lead there")] = "",
 ) -> None:
     """Build the pages from records, plans and ledgers, the same bytes each time; exit 1 where a placebo differs."""
     from bench.pages.build import build_site
 
     check_folder(out)
     written, failing = build_site(
-        records or [leaderboard / "records"], tasks, baselines, leaderboard, out, _whole(address)
-    )
+        records or [leaderboard / "records"], tasks, baselines, leaderboard, out,
+        _whole(address, "--address"), _whole(repository, "--repository"),
+    )  # fmt: skip
     print(f"{written} pages: {(out / 'index.html').resolve()}")
     _fail(failing)
 
 
-def _whole(address: str) -> str:
+def _whole(address: str, option: str) -> str:
     """Return the address with one slash at its end; empty for none."""
     from bench.errors import BenchError
 
     if address and not re.fullmatch(r"https?://[^\s\"'<>]+", address):
-        raise BenchError(f"--address {address}: no web address", "it starts with https://")
+        raise BenchError(f"{option} {address}: no web address", "it starts with https://")
     return address and address.rstrip("/") + "/"
 
 

@@ -45,8 +45,9 @@ def read_sources(folder: Path) -> Sources:
     return Sources(read["templates"], read["static"])
 
 
-def pages(material: Material, sources: Sources, address: str = "") -> dict[str, str]:
-    """Return every page by its path; equal arguments give equal bytes. address: where they are published."""
+def pages(material: Material, sources: Sources, address: str = "", repository: str = "") -> dict[str, str]:
+    """Return every page by its path; equal arguments give equal bytes. address: where they are published; repository:
+    where the clone is had that they are of. Both are empty where that is not known."""
     _check_names(material)
     boards = {id(board): views.board_view(board, material) for board in material.boards}
     seen = {record.task for record in material.records}
@@ -64,7 +65,7 @@ def pages(material: Material, sources: Sources, address: str = "") -> dict[str, 
     if address:
         wanted.append(sitemap([page.path for page in wanted if page.path.endswith(".html")]))
     found = {f"static/{name}": text for name, text in sources.static.items()}
-    return found | render(wanted, material, sources, FUNCTIONS | OTHERS, address)
+    return found | render(wanted, material, sources, FUNCTIONS | OTHERS, address, repository)
 
 
 def _front(by_task: Mapping[str, Sequence[BoardView]], material: Material) -> dict[str, Any]:
@@ -142,13 +143,14 @@ def _write(target: Path, text: str | bytes) -> bool:
 
 
 def build_site(
-    records: list[Path], tasks: Path, baselines: Path, leaderboard: Path, out: Path, address: str = ""
-) -> tuple[int, tuple[str, ...]]:
+    records: list[Path], tasks: Path, baselines: Path, leaderboard: Path, out: Path, address: str = "",
+    repository: str = "",
+) -> tuple[int, tuple[str, ...]]:  # fmt: skip
     """Read everything, write the pages into the folder and return how many there are, and why the build fails."""
     material = gather(records, tasks, baselines, leaderboard)
     sources = read_sources(SOURCES)
     with unchecked():
-        site = pages(material, sources, address)
+        site = pages(material, sources, address, repository)
     write_site({**site, **drawn_files(sources), BUNDLE: _bundle(out)}, out)
     return sum(path.endswith(".html") for path in site), material.failing
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import bench
 import bench.score
-from bench import children, record, tuning
+from bench import children, protocol, record, tuning
 from bench.pages.shell import Page
 from bench.score import (
     alarm,
@@ -37,6 +37,7 @@ TERM = re.compile(r"(\S+(?: \S+)*) {2,}(\S.*)")  # of a list, with its text behi
 LINE = re.compile(r"^\d+\. ", re.MULTILINE)
 
 CHAPTERS: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = (
+    ("The protocol", (("Its rules", protocol),)),
     ("Speedup at equal loss", (
         ("Speedup", speedup.Speedup), ("The reference’s ladder", curve.Curve),
         ("Tokens the reference needs", curve.Curve.tokens_for), ("The fit shown beside", curve.Fit),

@@ -53,11 +53,17 @@ class Page:
 
 
 def render(
-    wanted: Sequence[Page], material: Material, sources: Sources, functions: Mapping[str, Any], address: str = ""
+    wanted: Sequence[Page],
+    material: Material,
+    sources: Sources,
+    functions: Mapping[str, Any],
+    address: str = "",
+    repository: str = "",
 ) -> dict[str, str]:
     """Return every page by its path; functions are what templates may call beside the shell's own.
 
-    address: where the site is published, with a slash at its end; empty where that is not known.
+    address, repository: where the site is published, and where a clone is had, with a slash at the end; empty where
+    that is not known.
     """
     env = _environment(sources)
     env.globals |= functions
@@ -71,7 +77,7 @@ def render(
         facts = page.make_facts() if page.make_facts else page.facts
         text = env.get_template(page.template).render(
             root="../" * page.path.count("/"), here=_section(page.path), path=page.path, navigation=navigation,
-            pages=there, address=address, material=material, **facts,
+            pages=there, address=address, repository=repository, material=material, **facts,
         )  # fmt: skip
         return {page.path: words.legible(text), **(page.beside(facts) if page.beside else {})}
 

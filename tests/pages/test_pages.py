@@ -14,7 +14,7 @@ import typer
 from bench.cli import boards
 from bench.errors import BenchError
 from bench.pages.boards import ROWS, files, sheet
-from bench.pages.build import LIST, drawn_files, gather, pages, write_site
+from bench.pages.build import LIST, drawn_files, pages, write_site
 from bench.pages.drawing import BUNDLE, bundle
 from bench.pages.shell import Page, render
 from bench.pages.views import board_view, shown_rows
@@ -288,17 +288,3 @@ def test_the_first_page_says_that_the_yardstick_is_undertuned_where_five_seeds_h
     first = Page("index.html", "index.html", {"sheets": sheets, "bound": ROWS, "newest": None})
     page = render([first], changed, sources, {"files": files})["index.html"]
     assert said in page and "Speedups on this board are too high" in page and said not in site["index.html"]
-
-
-def test_of_two_records_of_a_run_the_finished_one_is_shown_and_a_contradiction_is_refused(bench, write, tmp_path):
-    """Another's try of a published run that crashed there is no failure of it, wherever its folder lies."""
-    for first, second in (("a", "b"), ("b", "a")):
-        write(tmp_path / first / "published", entry="quick", seed=0)
-        write(tmp_path / first / second / "tried", entry="quick", seed=0, outcome="crashed")
-        both = [tmp_path / first / "published", tmp_path / first / second / "tried"]
-        for folders in (both, both[::-1]):
-            (found,) = gather(folders, bench / "tasks", bench / "baselines", bench).records
-            assert found.outcome == "finished"
-    write(tmp_path / "other", entry="quick", seed=0, score_loss=1.25, select_loss=1.25)
-    with pytest.raises(BenchError, match=r"differs from .*, a record of the same run"):
-        gather([tmp_path / "a" / "published", tmp_path / "other"], bench / "tasks", bench / "baselines", bench)
