@@ -27,6 +27,7 @@ from bench.train import Progress
 from bench.verify import lint_record
 
 LR_SPAN = 32.0  # least ratio of the ends of the learning rate's range (protocol B)
+PAPER = "arXiv:0000.00000"  # the starter's
 FIRST = 8  # steps compared over ranks: later, other last bits have grown by what the method makes of them
 PATIENCE = 300.0  # seconds that another process may take
 
@@ -58,6 +59,8 @@ def _read(entry: Entry) -> Iterator[Line]:
         yield Line(True, "the source keeps to what is an optimizer's")
     for finding in findings:
         yield Line(False, "the source reaches past what is an optimizer's", str(finding), "CONTRIBUTING.md says why")
+    if entry.facts.paper == PAPER:
+        yield Line(None, "still to be filled in before it is sent", "paper and authors")
     rate = entry.facts.search.get("lr")
     if rate is None:
         yield Line(None if entry.facts.control else False, "there is a learning rate to search", "no [search.lr]")

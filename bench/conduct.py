@@ -19,7 +19,7 @@ from bench.jobs import Job, complete, make, pilot, steps_of
 from bench.ledger import SEARCHES, Study, Trial, TrialRun, append, ledger_path, read_ledger
 from bench.mode import FLOAT, read_mode
 from bench.orders import Orders, Paths, tuned_of
-from bench.plan import Plan, moved_values, plans_before
+from bench.plan import Plan, plans_before, refuse_moved
 from bench.record import Track, read_record
 from bench.task import Task, rung_name
 from bench.trials import State, state_after, state_of
@@ -275,11 +275,7 @@ def _check(plan: Plan, task: Task, entry: Entry) -> None:
                 f"the {what} has changed since the plan {plan.digest[:16]} was written",
                 "check out the version the plan was written with, or write a new plan",
             )
-    if moved := moved_values(plan, entry):
-        raise BenchError(
-            f"{entry.path}: {', '.join(moved)} changed since the plan {plan.digest[:16]} was written",
-            "restore what the plan says; other values or ranges are another variant's: give its TOML another name",
-        )
+    refuse_moved(plan, entry)
 
 
 def trial_run(path: Path) -> TrialRun:

@@ -195,7 +195,7 @@ class Entry:
         names = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
         for wanted in ("Hyperparameters", "build"):
             if wanted not in names:
-                raise BenchError(f"{self.source}: defines no {wanted}", "CONTRIBUTING.md shows an entry's two parts")
+                raise BenchError(f"{self.source}: defines no {wanted}", "CONTRIBUTING.md shows the parts of an entry")
         self.swaps_weights = "evaluation_weights" in names
         fields = _fields(next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Hyperparameters"))
         inner = self.wrapped.annotations if self.wrapped else {}

@@ -131,7 +131,7 @@ class Guard:
         if self._assembly.parts.controller is not self._controller:
             raise Tampered("the optimizer that chooses the batches is another than at the start")
 
-    def explained(self, error: Exception) -> Exception:
+    def explained(self, error: BaseException) -> BaseException:
         """Return what made a run fail: the error, or replaced code; whatever was replaced is put back."""
         torch.set_grad_enabled(self._switches[0])
         torch.set_default_dtype(self._switches[1])

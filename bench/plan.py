@@ -186,6 +186,15 @@ def moved_values(plan: Plan, entry: Entry) -> list[str]:
     return sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
 
 
+def refuse_moved(plan: Plan, entry: Entry) -> None:
+    """Refuse a plan whose entry has other values or ranges by now."""
+    if moved := moved_values(plan, entry):
+        raise BenchError(
+            f"{entry.path}: {', '.join(moved)} changed since the plan {plan.digest[:16]} was written",
+            "restore what the plan says; other values or ranges are another variant's: give its TOML another name",
+        )
+
+
 def _mode_rungs(
     scoring: Mapping[str, Sequence[int]], own: bool, rung: float, modes: Sequence[str]
 ) -> dict[str, tuple[int, ...]]:

@@ -15,6 +15,7 @@ from bench.errors import BenchError
 from bench.passes import Batches, CallCost, Probed
 from bench.spec import Spec, parse_json, read_text, validate
 
+AGAIN = "restore it from version control, or make it anew: bench run --again"
 SCHEMA = 1
 HEADER_BYTES = 4096  # the largest a record may be on disk
 TOTAL_BYTES = 200_000  # with its log
@@ -255,14 +256,14 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def read_record(path: Path) -> Record:
     """Return a record whose digests were checked; one edited by hand is refused."""
-    table = parse_json(text, str(path)) if (text := read_text(path)).startswith("{") else {}
+    table = parse_json(text, str(path), AGAIN) if (text := read_text(path)).startswith("{") else {}
     if table.get("schema") != SCHEMA or "run_id" not in table:
-        raise BenchError(f"{path}: no record of schema {SCHEMA}", "records: leaderboard/records/TASK/PLAN/RUN_ID.json")
+        raise BenchError(f"{path}: no record of schema {SCHEMA}", f"TASK/PLAN/RUN_ID.json are records; {AGAIN}")
     record = validate(table, Record, str(path))
     if seal(table)["digest"] != record.digest:
         raise BenchError(
             f"{path}: the record was changed after it was written (its digest does not fit)",
-            "restore it from version control, or run it again",
+            AGAIN,
         )
     if record.inputs.run_id != record.run_id or path.stem != record.run_id:
         raise BenchError(f"{path}: run_id is not the digest of its inputs and the name of its file")

@@ -147,7 +147,7 @@ def _make_again(
         guard.check()
         final = measure(watched) if whole else None
         guard.check()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         outcome, cause = classify(guard.explained(error))
         watch.say(f"{outcome}: {cause}")
         return outcome, None

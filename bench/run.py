@@ -231,29 +231,29 @@ def attempt(
         guard.check()
     except (BenchError, OSError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # an entry that ends the process is a row like any other
         if not isinstance(error, Diverged):
             (folder / "crash.txt").write_text(traceback.format_exc())
         return *classify(guard.explained(error)), None
     return *ending(final, progress), final
 
 
-def classify(error: Exception) -> tuple[Outcome, str]:
+def classify(error: BaseException) -> tuple[Outcome, str]:
     """Return the outcome that an error in a run is, and its cause in one line."""
     if isinstance(error, Diverged):
         return "diverged", str(error)
     outcome: Outcome = "out-of-memory" if _is_out_of_memory(error) else "crashed"
-    return outcome, f"{type(error).__name__}: {error}".splitlines()[0][:200] + place_of(error)
+    return outcome, f"{type(error).__name__}: {error}".splitlines()[0][:200].removesuffix(": ") + place_of(error)
 
 
-def place_of(error: Exception) -> str:
+def place_of(error: BaseException) -> str:
     """Return the last line of an entry's own code that an error went through, in brackets; nothing where none did."""
     own = [frame for frame in traceback.extract_tb(error.__traceback__)
            if Path(frame.filename).name == SOURCE and not Path(frame.filename).is_relative_to(LIBRARY)]  # fmt: skip
     return f" ({SOURCE}, line {own[-1].lineno})" if own else ""
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 

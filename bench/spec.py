@@ -1,8 +1,9 @@
 """Strict reading of TOML and JSON into frozen models: a wrong key, type or value is one clear error."""
 
 import json
+import math
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from glob import escape
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -61,8 +62,8 @@ def read_json(path: Path, model: type[SpecType]) -> SpecType:
     return validate(parse_json(read_text(path), str(path)), model, str(path))
 
 
-def parse_json(text: str, where: str) -> Any:
-    """Return parsed JSON; NaN and Infinity, which Python would take, are refused."""
+def parse_json(text: str, where: str, hint: str | None = None) -> Any:
+    """Return parsed JSON; NaN and Infinity, which Python would take, are refused. hint: what mends a damaged file."""
 
     def refuse(token: str) -> None:
         raise BenchError(f"{where}: {token} is not JSON; a missing number is null")
@@ -70,18 +71,31 @@ def parse_json(text: str, where: str) -> Any:
     try:
         return json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError) as error:  # ValueError: also an integer of thousands of digits
-        raise BenchError(f"{where}: not valid JSON: {error}") from None
+        raise BenchError(f"{where}: not valid JSON: {error}", hint) from None
 
 
 def validate(table: Any, model: type[SpecType], where: str) -> SpecType:
     try:
         text = json.dumps(table, allow_nan=False)  # through JSON, whose strict mode takes arrays for tuples
     except (TypeError, ValueError) as error:
-        raise BenchError(f"{where}: {error}") from None
+        keys = ", ".join(_endless(table))
+        raise BenchError(f"{where}: {keys} is no finite number" if keys else f"{where}: {error}") from None
     try:
         return model.model_validate_json(text)
     except ValidationError as error:
         raise BenchError(*_explain(error, model, where)) from None
+
+
+def _endless(table: Any, key: str = "") -> Iterator[str]:
+    """Yield the dotted keys of numbers that are not finite."""
+    if isinstance(table, float) and not math.isfinite(table):
+        yield key
+    elif isinstance(table, dict):
+        for name, value in table.items():
+            yield from _endless(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(table, list):
+        for place, value in enumerate(table):
+            yield from _endless(value, f"{key}.{place}")
 
 
 def _explain(error: ValidationError, model: type[BaseModel], where: str) -> tuple[str, str | None]:

@@ -42,7 +42,7 @@ MISTAKES = {
     "records that are not there": (["score", SMOKE, "--records", "nothere"], "no such folder of records"),
     "a file nobody made": (["lint", "nowhere"], "nowhere: no such file or folder"),
     "a record that is not there": (["replay", "gone.json"], "gone.json: no such file"),
-    "a folder that cannot be made": (["site", "--records", ".", "--out", "/proc/x"], "/proc/x"),
+    "a folder that cannot be made": (["site", "--records", ".", "--tasks", ".", "--baselines", ".", "--out", "/proc/x"], "/proc/x"),
     "entries that are not there": (["entries", "nowhere"], "nowhere: no such file"),
     "a folder without entries": (["entries", ROOT / "tasks"], "no entries here"),
     "a folder for a task": (["task", ROOT / "tasks"], "tasks: is a folder, expected a file"),
@@ -51,6 +51,11 @@ MISTAKES = {
     "a file for records": (["run", SMOKE, ADAMW, "--records", ADAMW / "x"], "adamw.toml: is a file, expected a folder"),
     "words for an old release": (["release", "1.0", "--check", "--why", "x"], "--check makes an old release again"),
     "findings that are not there": (["release", "1.0", "--why", "x", "--findings", "gone.md"], "gone.md: no such file"),
+    "pages of no clone": (["site"], "tasks: no such folder\n  call this from the root of a clone"),
+    "lint of no clone": (["lint"], "tasks: no such folder\n  call this from the root of a clone"),
+    "lint of what is none": (["lint", ROOT / "README.md"], "README.md: holds nothing that is known here"),
+    "an entry misspelt": (["check", "muom", "--baselines", ROOT / "baselines"], "did you mean muon?"),
+    "a task misspelt": (["check", MUON, "--task", "nanoo.toml"], "nanoo.toml: no such file"),
     "a file for pages": (["site", "--out", ADAMW], "adamw.toml: is a file, expected a folder"),
 }
 

@@ -44,7 +44,7 @@ MISTAKES = {
     "an unknown kind": ('kind      = "hub"', 'kind = "hbu"', "data"),
     "no documents": ("last  = 800", "last  = 0", "data"),
     "not TOML": ("[model]", "[model", "not valid TOML"),
-    "an infinite number": ("clip                     = 1.0", "clip = inf", "not JSON compliant"),
+    "an infinite number": ("clip                     = 1.0", "clip = inf", "training.clip is no finite number"),
 }
 
 

@@ -15,7 +15,10 @@ def test_what_is_begun_can_be_read_and_keeps_to_its_own(tmp_path):
     assert "class MyOptimizer(Optimizer)" in entry.source.read_text()
 
 
-@pytest.mark.parametrize("name", ["index", "My-Optimizer", "a_b", "-a", "a--b", "../a", "", "ä", "a" * 41])
+@pytest.mark.parametrize(
+    "name",
+    ["index", "My-Optimizer", "a_b", "-a", "a--b", "../a", "", "ä", "a" * 41, "none", "hyperparameters", "optimizer"],
+)
 def test_a_name_that_no_entry_may_have_is_refused(tmp_path, name):
     with pytest.raises(BenchError, match="is no name of an entry"):
         begin(name, tmp_path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.app import Format, Records, TaskPath, app, err, example
+from bench.errors import BenchError
 from bench.places import PUBLISHED, RUNS, check_folder
 from bench.record import Track
 from bench.task import read_task
@@ -30,7 +31,6 @@ def score(
     leaderboard: Annotated[Path, typer.Option(help="folder of plans and ledgers")] = PUBLISHED,
 ) -> None:
     """Print speedups at equal loss, with intervals; exit 1 where a placebo differs from its twin."""
-    from bench.errors import BenchError
     from bench.index import load_index
     from bench.ledger import read_studies
     from bench.mode import FLOAT
@@ -63,7 +63,6 @@ def _fail(failing: Sequence[str]) -> None:
 
 
 def _print_modes(rows: "list[IndexRow]", path: Path, track: str, leaderboard: Path, output: Format) -> None:
-    from bench.errors import BenchError
     from bench.score.mode_text import render_modes
     from bench.score.worth import worths
 
@@ -111,6 +110,9 @@ def site(
     from bench.pages.build import build_site
 
     check_folder(out)
+    for folder in (tasks, baselines):
+        if not folder.is_dir():
+            raise BenchError(f"{folder}: no such folder", "call this from the root of a clone, or name its folders")
     written, failing = build_site(
         records or [leaderboard / "records"], tasks, baselines, leaderboard, out,
         _whole(address, "--address"), _whole(repository, "--repository"),
@@ -121,8 +123,6 @@ def site(
 
 def _whole(address: str, option: str) -> str:
     """Return the address with one slash at its end; empty for none."""
-    from bench.errors import BenchError
-
     if address and not re.fullmatch(r"https?://[^\s\"'<>]+", address):
         raise BenchError(f"{option} {address}: no web address", "it starts with https://")
     return address and address.rstrip("/") + "/"
@@ -139,7 +139,6 @@ def release(
     leaderboard: Annotated[Path, typer.Option(help="folder of records, plans and ledgers")] = PUBLISHED,
 ) -> None:
     """Keep what the boards say in a folder that is never rewritten; or --check one, exit 1 where a byte differs."""
-    from bench.errors import BenchError
     from bench.pages import rebuild
     from bench.pages.build import gather
     from bench.spec import read_text

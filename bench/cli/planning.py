@@ -12,7 +12,10 @@ from bench.places import data_folder
 from bench.plan import Plan, add_modes, add_rungs, find_plans, make_plan, write_plan
 from bench.record import Machine
 from bench.task import Task
+from bench.tuned import newest_yardstick
 from bench.versions import pin_version
+
+GO_ON = "go on with "  # what to set stands behind it
 
 
 def planned(
@@ -21,8 +24,6 @@ def planned(
 ) -> list[Plan]:  # fmt: skip
     """Return the entry's plans; those asked for that are not there are written: the first, a look, added modes,
     and what runs the rungs that the task's ladder was extended by."""
-    from bench.tuned import newest_yardstick
-
     name, folder = f"{entry.name}@{placebo}" if placebo else entry.name, leaderboard / "plans"
 
     def there() -> list[Plan]:
@@ -52,8 +53,6 @@ def planned(
             _refuse_unfit(definition, chosen)
         machine = machine_for(task, definition, entry)
         made = make_plan(task.stem, definition, entry, machine.kind, yardstick, placebo, looked, modes=chosen)
-        if told := remedy(machine, made, yardstick, leaderboard):
-            err.print(f"the kind of machine {OTHER_MACHINE}; {told}", markup=False, highlight=False, soft_wrap=True)
         leaderboard.mkdir(parents=True, exist_ok=True)
         pin_version(task, definition, leaderboard)
         write_plan(folder, made)
@@ -66,7 +65,21 @@ def planned(
         if lacking and not plan.adds_modes:
             _refuse_unfit(definition, lacking)
             write_plan(folder, add_modes(plan, lacking, definition.reference))
-    return there()
+    plans = there()
+    _warn_of_other_machine(plans[-1], task, definition, entry, leaderboard, baselines)
+    return plans
+
+
+def _warn_of_other_machine(
+    plan: Plan, task: Path, definition: Task, entry: Entry, leaderboard: Path, baselines: Path
+) -> None:
+    """Say, each time that a plan is gone on with, that it is not of the yardstick's kind of machine."""
+    if plan.yardstick is None:
+        return
+    yardstick = newest_yardstick(reference_of(definition, baselines), task.stem, leaderboard / "plans")
+    if yardstick is not None and plan.machine_kind != yardstick.machine_kind:
+        told = remedy(machine_for(task, definition, entry), plan, yardstick, leaderboard)
+        err.print(f"the kind of machine {OTHER_MACHINE}; {told}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _refuse_unmade(plan: Plan, records: Path) -> None:
@@ -111,7 +124,7 @@ def remedy(machine: Machine, plan: Plan, yardstick: Plan | None, leaderboard: Pa
     if yardstick is None or plan.machine_kind == yardstick.machine_kind:
         return None
     known = settings_of(machine, leaderboard, plan.task)
-    return f"go on with {known}" if known else f"bench stand-in tasks/{plan.task}.toml may show that it gives its bits"
+    return f"{GO_ON}{known}" if known else f"bench stand-in tasks/{plan.task}.toml may show that it gives its bits"
 
 
 def reference_of(task: Task, baselines: Path) -> Path:

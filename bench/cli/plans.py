@@ -11,7 +11,7 @@ from bench.cli.planning import planned, reference_of
 from bench.entry import Entry
 from bench.errors import BenchError, PeerLost
 from bench.places import PUBLISHED, RUNS, data_folder
-from bench.plan import Plan, look_at, plan_path, plans_before
+from bench.plan import Plan, look_at, plan_path, plans_before, refuse_moved
 from bench.task import Task, read_task
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def plan(
     rows = load_index([path for path in [leaderboard / "records"] if path.exists()], RUNS / "index")
     trials, look = [], look_at(definition.reference, task.stem, definition, leaderboard / "plans")
     for written in plans:
+        refuse_moved(written, found)
         print(plan_path(leaderboard / "plans", written))
         trials += read_ledger(ledger_path(leaderboard / "ledgers", written), written)
         for line in outlook(written, definition, rows, trials, plans_before(written, leaderboard / "plans"), look):
@@ -157,23 +158,27 @@ def _conduct(
     minutes: float | None = None, archive: Path | None = None, modes: str | None = None,
 ) -> None:  # fmt: skip
     """Carry out the entry's plans in turn: the first one, further looks, and modes that were added."""
-    found = Entry(entry)
-    plans = planned(task, read_task(task), found, placebo, leaderboard, baselines, modes)
-    carry_out(what, plans, task, found, leaderboard, baselines, choice, minutes, archive)
+    found, definition = Entry(entry), read_task(task)
+    engine = choice.start(definition.training.threads)  # first: where it cannot start, no plan is written
+    try:
+        plans = planned(task, definition, found, placebo, leaderboard, baselines, modes)
+    except BaseException:
+        engine.close()
+        raise
+    carry_out(what, plans, task, found, leaderboard, baselines, engine, minutes, archive)
 
 
 def carry_out(
-    what: str, plans: list[Plan], task: Path, entry: Entry, leaderboard: Path, baselines: Path, choice: Choice,
-    minutes: float | None = None, archive: Path | None = None,
+    what: str, plans: list[Plan], task: Path, entry: Entry, leaderboard: Path, baselines: Path,
+    engine: "Local | Ray | Slurm", minutes: float | None = None, archive: Path | None = None,
 ) -> None:  # fmt: skip
-    """Do what is left of plans of one entry, or of the part that is asked for."""
+    """Do what is left of plans of one entry, or of the part that is asked for; the engine is closed."""
     from bench.conduct import Conductor
     from bench.display import watch_plan
     from bench.lent import OutOfTime, pack, parts_of, time_limit
 
     definition = read_task(task)
     paths = _paths(task, entry.path, definition, leaderboard, baselines)
-    engine = choice.start(definition.training.threads)
     done = failed = 0
     try:
         with watch_plan(f"{what} {task.stem} {plans[0].entry}", err) as report, time_limit(minutes):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.app import TaskPath, app, err, example
-from bench.cli.planning import machine_for, reference_of, remedy
-from bench.errors import BenchError
+from bench.cli.planning import GO_ON, machine_for, reference_of, remedy
+from bench.errors import BenchError, did_you_mean
 from bench.mode import FLOAT
 from bench.places import PUBLISHED, RUNS, data_folder
 from bench.task import read_task
@@ -51,6 +51,7 @@ def check(
     """Try an entry in two minutes: its source, the battery, a short run, what its plan costs. Exit 1 if not ready."""
     start = time.monotonic()
     path = entry_path(entry, baselines)
+    read_task(task)  # a typo is said at once
     from bench.check import check as checked
 
     failed = judged = 0
@@ -60,12 +61,14 @@ def check(
         failed += line.ok is False
         _say(line, again=line.ok is False and line.detail in reasons)
         reasons |= {line.detail} if line.ok is False and line.detail else set()
-    for told in _outlook(path, task, leaderboard, baselines, (device, devices, price)):
-        print(f"      {told}")
+    told = _outlook(path, task, leaderboard, baselines, (device, devices, price))
+    for said in told:
+        print(f"      {said}")
+    settings = next((f"{said.partition(GO_ON)[2]} " for said in told if GO_ON in said), "")
     seconds = time.monotonic() - start
     if seconds > BUDGET:
         err.print(f"this took {seconds:.0f} s, more than the {BUDGET} s of two quiet cores", highlight=False)
-    print(f"\n{verdict(path, task, judged, failed)} ({seconds:.0f} s)")
+    print(f"\n{verdict(path, task, judged, failed, settings)} ({seconds:.0f} s)")
     raise typer.Exit(1 if failed else 0)
 
 
@@ -117,7 +120,8 @@ def rerun(
     baselines: Baselines = Path("baselines"),
 ) -> None:
     """Make further records of a published plan, at seeds that nobody could choose: evidence by another party."""
-    from bench.cli.plans import Choice, carry_out
+    from bench.cli.plans import carry_out
+    from bench.engine.local import Local
     from bench.entry import Entry
     from bench.evaluate.finished import forget_all
     from bench.plan import PLACEBO, all_plans, write_plan
@@ -135,16 +139,17 @@ def rerun(
     if who() in {read_record(one).who for one in find_records([record.parent])}:
         raise BenchError(f"{who()} made the records of this plan", "a rerun is another party's, named by BENCH_WHO")
     of, entry = plans[found.plan], Entry(entry_path(name, baselines))
-    kind = machine_for(path, read_task(path), entry).kind
+    definition = read_task(path)
+    kind = machine_for(path, definition, entry).kind
     inputs = found.inputs
     made = rerun_plan(of, merge or _merged(record), kind, inputs.budget, inputs.track, seeds)
     print(write_plan(leaderboard / "plans", made))
-    carry_out("ladder", [made], path, entry, leaderboard, baselines, Choice("local", None, None, None))
+    carry_out("ladder", [made], path, entry, leaderboard, baselines, Local(definition.training.threads))
     folder = leaderboard / "records" / made.task / made.digest[:16]
     made_again = [one for one in sorted(folder.glob("*.json")) if is_record_name(one.name)]
     same = [_scored_apart(one, path) for one in made_again]
     for one in made_again:
-        forget_all(one, read_task(path), RUNS / "weights")  # no mode is measured of them
+        forget_all(one, definition, RUNS / "weights")  # no mode is measured of them
     if not all(same):
         raise typer.Exit(1)
 
@@ -192,12 +197,12 @@ def _judge(bundle: Path, base: Path) -> None:
     print(f"{bundle}: stands ({found})")
 
 
-def verdict(path: Path, task: Path, judged: int, failed: int) -> str:
-    """Return what the checks come to, in plain words."""
+def verdict(path: Path, task: Path, judged: int, failed: int, settings: str = "") -> str:
+    """Return what the checks come to, in plain words; settings: what to set before the next command."""
     if failed:
         number = "1 check fails" if failed == 1 else f"{failed} checks fail"
         return f"{path.stem} is not ready: {number} of {judged}. Mend what is marked FAIL, and check again."
-    return f"{path.stem} is ready: {judged} checks hold. Next: bench evaluate {task} {path}"
+    return f"{path.stem} is ready: {judged} checks hold. Next: {settings}bench evaluate {task} {path}"
 
 
 def entry_path(named: str, baselines: Path) -> Path:
@@ -210,7 +215,10 @@ def entry_path(named: str, baselines: Path) -> Path:
         return found[0]
     if found:
         raise BenchError(f"{path}: holds {len(found)} entries", f"name one: {', '.join(one.stem for one in found)}")
-    raise BenchError(f"no entry {named} in {baselines}", f"bench new {path.name} begins one")
+    if not baselines.is_dir():
+        raise BenchError(f"{baselines}: no such folder", "call this from the root of a clone, or say --baselines")
+    near = did_you_mean(path.name, (one.stem for one in baselines.glob("*/*.toml")))
+    raise BenchError(f"no entry {named} in {baselines}{near}", "bench new begins one")
 
 
 def _say(line: "Line", again: bool) -> None:

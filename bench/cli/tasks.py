@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from bench.cli.app import AsJson, Format, TaskPath, app, err, example
+from bench.errors import BenchError
 from bench.forecast import MFU, Purchase, forecast, render_forecast
 from bench.places import PUBLISHED, data_folder
 from bench.task import read_task, rung_name
@@ -85,7 +86,14 @@ def lint(
     from bench.lint import lint_paths
 
     count = 0
-    for line in lint_paths(paths or [path for path in DEFAULTS if path.exists()]):
+    for missing in () if paths else (path for path in DEFAULTS if not path.is_dir()):
+        raise BenchError(f"{missing}: no such folder", "call this from the root of a clone, or name what to look at")
+    for line in lint_paths(paths or list(DEFAULTS)):
         print(line)
         count += 1
+    if not count:
+        raise BenchError(
+            f"{', '.join(map(str, paths or DEFAULTS))}: holds nothing that is known here",
+            "tasks, entries, plans, ledgers, records and releases are looked at",
+        )
     print(f"{count} files hold up")

@@ -107,22 +107,27 @@ def _reference_track(rows: list[IndexRow], mode: str, track: str, reference: str
 
 
 def _newest_by_hand(rows: list[IndexRow]) -> tuple[list[IndexRow], list[str]]:
-    """Keep the newest values of each cell that were set by hand: they are tried one after another, and never ranked."""
-    newest = {(row.entry, row.budget): row for row in sorted(rows, key=lambda row: (row.made, row.run_id))}
-    kept = [
-        row
-        for row in rows
-        if row.track != "declared" or row.values_digest == newest[row.entry, row.budget].values_digest
-    ]
-    older = len(rows) - len(kept)
-    return kept, [f"left out: {_many(older)} of values set by hand before others"] if older else []
+    """Keep what was set by hand last, an entry's code and each cell's values: they are tried one after another, and
+    never ranked."""
+    ordered = sorted(rows, key=lambda row: (row.made, row.run_id))
+    code = {row.entry: row.entry_digest for row in ordered}
+    mine = [row for row in ordered if row.track != "declared" or row.entry_digest == code[row.entry]]
+    values = {(row.entry, row.budget): row.values_digest for row in mine}
+    kept = [row for row in mine if row.track != "declared" or row.values_digest == values[row.entry, row.budget]]
+    notes = [f"left out: {_many(len(rows) - len(mine))} made by hand with code that changed since"]
+    notes = notes * (len(rows) > len(mine))
+    return kept, notes + [f"left out: {_many(len(mine) - len(kept))} of values set by hand before others"] * (
+        len(mine) > len(kept)
+    )
 
 
 def _refuse_without_reference(rows: list[IndexRow], task: str, mode: str, reference: str, track: str) -> NoReturn:
     where = sorted({f"{row.mode}/{row.track}" for row in rows if row.entry == reference})
     raise BenchError(
         f"{task}: {reference} has no records in mode {mode}, track {track}, and speedups are read from it",
-        f"it has some in {', '.join(where)}" if where else f"run {reference} at two budgets or more",
+        f"it has some in {', '.join(where)}"
+        if where
+        else f"run {reference} at two budgets or more, or name its records too: --records leaderboard/records",
     )
 
 

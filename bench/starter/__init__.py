@@ -1,6 +1,7 @@
 """What `bench new` writes: an entry that already passes, to be edited."""
 
 import re
+from keyword import iskeyword
 from pathlib import Path
 from string import Template
 
@@ -27,7 +28,11 @@ def begin(name: str, baselines: Path) -> Path:
         raise BenchError(f"{taken[0]}: is there already", "choose another name")
     words = name.split("-")
     facts = {"title": " ".join(words).capitalize(), "algorithm": "".join(word.capitalize() for word in words)}
-    for source, target in (("optimizer.txt", "optimizer.py"), ("entry.txt", f"{name}.toml")):
-        text = Template((HERE / source).read_text(encoding="utf-8")).substitute(facts)
-        write_atomically(folder / target, text.encode())
+    texts = {target: (HERE / source).read_text(encoding="utf-8")
+             for source, target in (("optimizer.txt", "optimizer.py"), ("entry.txt", f"{name}.toml"))}  # fmt: skip
+    algorithm = facts["algorithm"]
+    if iskeyword(algorithm) or re.search(rf"\b{algorithm}\b", texts["optimizer.py"]):
+        raise BenchError(f"{name!r} is no name of an entry: its class would be {algorithm}", "choose another name")
+    for target, text in texts.items():
+        write_atomically(folder / target, Template(text).substitute(facts).encode())
     return folder / f"{name}.toml"

@@ -91,6 +91,17 @@ def test_of_values_set_by_hand_the_newest_are_shown(task, ladder, make_runs, mak
         board_of(ladder + [row._replace(track="tuned") for row in first + second], task)
 
 
+def test_of_code_tried_by_hand_the_newest_is_shown(task, ladder, make_runs, make_row):
+    """Whoever edits an entry and runs it again sees the new runs, and everybody else's board with them."""
+    first = make_runs("mine", {1.0: [3.45, 3.46], 2.0: [3.4]}, track="declared")
+    second = [make_row("mine", 1.0, 0, 3.42, track="declared", source=1, made="2026-02-01T00:00:00Z")]
+    board = board_of(ladder + first + second, task, track="declared")
+    assert [(rung.budget, rung.losses) for rung in board.rows[0].rungs] == [(1.0, (3.42,))]
+    assert "left out: 3 records made by hand with code that changed since" in board.notes
+    with pytest.raises(BenchError, match="two versions of its source"):
+        board_of(ladder + [row._replace(track="tuned") for row in first + second], task)
+
+
 def test_machine_kinds_are_not_averaged_and_what_is_left_out_is_named(task, ladder, make_runs):
     rows = (
         ladder
