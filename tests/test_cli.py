@@ -31,6 +31,7 @@ def bench(monkeypatch, capsys, tmp_path):
     return call
 
 
+HERE = ["--records", ".", "--tasks", ".", "--baselines", "."]
 MISTAKES = {
     "a task that is not there": (["run", "tasks/nanoo.toml", ADAMW], "no such file"),
     "an entry that is not there": (["run", SMOKE, MUON.with_name("mon.toml")], "did you mean muon.toml?"),
@@ -42,7 +43,7 @@ MISTAKES = {
     "records that are not there": (["score", SMOKE, "--records", "nothere"], "no such folder of records"),
     "a file nobody made": (["lint", "nowhere"], "nowhere: no such file or folder"),
     "a record that is not there": (["replay", "gone.json"], "gone.json: no such file"),
-    "a folder that cannot be made": (["site", "--records", ".", "--tasks", ".", "--baselines", ".", "--out", "/proc/x"], "/proc/x"),
+    "a folder that cannot be made": (["site", *HERE, "--out", "/proc/x"], "/proc/x"),
     "entries that are not there": (["entries", "nowhere"], "nowhere: no such file"),
     "a folder without entries": (["entries", ROOT / "tasks"], "no entries here"),
     "a folder for a task": (["task", ROOT / "tasks"], "tasks: is a folder, expected a file"),
