@@ -114,11 +114,11 @@ def _newest_by_hand(rows: list[IndexRow]) -> tuple[list[IndexRow], list[str]]:
     mine = [row for row in ordered if row.track != "declared" or row.entry_digest == code[row.entry]]
     values = {(row.entry, row.budget): row.values_digest for row in mine}
     kept = [row for row in mine if row.track != "declared" or row.values_digest == values[row.entry, row.budget]]
-    notes = [f"left out: {_many(len(rows) - len(mine))} made by hand with code that changed since"]
-    notes = notes * (len(rows) > len(mine))
-    return kept, notes + [f"left out: {_many(len(mine) - len(kept))} of values set by hand before others"] * (
-        len(mine) > len(kept)
-    )
+    older = {
+        "made by hand with code that changed since": len(rows) - len(mine),
+        "of values set by hand before others": len(mine) - len(kept),
+    }
+    return kept, [f"left out: {_many(count)} {what}" for what, count in older.items() if count]
 
 
 def _refuse_without_reference(rows: list[IndexRow], task: str, mode: str, reference: str, track: str) -> NoReturn:
