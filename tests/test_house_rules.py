@@ -149,7 +149,8 @@ def test_readme_shares_batches_out_evenly():
 
 def test_readme_scores_only_runs_whose_reference_it_made_at_two_budgets():
     commands = commands_of_readme()
-    scored = [place for place, line in enumerate(commands) if "score" in line and "runs/records" in line]
+    own = [place for place, line in enumerate(commands) if "score" in line and "runs/records" in line]
+    scored = [place for place in own if "leaderboard/records" not in commands[place]]  # where the ladder is published
     assert scored
     for place in scored:
         task = commands[place][2]
