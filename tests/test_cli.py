@@ -3,11 +3,13 @@
 import json
 import re
 import sys
+from pathlib import Path
 
 import pytest
 from small import ADAMW, MUON, ROOT, make, write_task
 
 from bench.cli.main import main
+from bench.cli.submit import verdict
 
 SMOKE = str(ROOT / "tasks" / "smoke.toml")
 
@@ -104,10 +106,18 @@ def test_score_prints_the_board_in_every_form(bench, small, form):
         assert "times" in out and "set by hand and not tuned" in out
 
 
+def test_what_is_ready_is_told_with_what_to_set_first():
+    said = verdict(MUON, Path("tasks/nano.toml"), 12, 0, "OMP_NUM_THREADS=1 ")
+    assert said == f"muon is ready: 12 checks hold. Next: OMP_NUM_THREADS=1 bench evaluate tasks/nano.toml {MUON}"
+
+
 def test_site_lint_task_and_data_do_what_they_say(bench, small):
     code, out, _ = bench("site", "--records", small / "records", "--out", "site", "--tasks", small, "--baselines",
                          ROOT / "baselines")  # fmt: skip
     assert code == 0 and "index.html" in out
+    code, again, _ = bench("site", "--leaderboard", small, "--out", "again", "--tasks", small, "--baselines",
+                           ROOT / "baselines")  # fmt: skip
+    assert code == 0 and again.split()[0] == out.split()[0], "the records are those of the leaderboard's folder"
     assert bench("lint", small / "small.toml", small / "records", ROOT / "baselines")[0] == 0
     code, out, _ = bench("task", small / "small.toml", "--json")
     assert code == 0 and json.loads(out)["loss_floor"] == pytest.approx(2.13, abs=0.05)

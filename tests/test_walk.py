@@ -74,6 +74,7 @@ def walked(tmp_path_factory):
 def test_what_is_begun_is_ready_and_its_plan_has_a_price(walked):
     _, said = walked
     assert "FAIL" not in said["check"] and "my-optimizer is ready" in said["check"]
+    assert "still to be filled in before it is sent: paper and authors" in said["check"]
     assert re.search(r"small: tuning: [\d,]+ tokens", said["check"])
     assert "another process goes on to the same bits" in said["check"]
 

@@ -86,7 +86,7 @@ def lint(
     from bench.lint import lint_paths
 
     count = 0
-    for missing in () if paths else (path for path in DEFAULTS if not path.is_dir()):
+    if not paths and (missing := next((path for path in DEFAULTS if not path.is_dir()), None)):
         raise BenchError(f"{missing}: no such folder", "call this from the root of a clone, or name what to look at")
     for line in lint_paths(paths or list(DEFAULTS)):
         print(line)

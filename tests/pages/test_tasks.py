@@ -1,6 +1,7 @@
 """The task's page: what its seeds can tell, what taking part costs, and the speedups in one picture."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import synthetic
@@ -23,6 +24,13 @@ def test_what_three_seeds_can_tell_is_above_one_and_less_where_the_ladder_is_ste
     smallest = [power.smallest for power in found]
     assert all(1 < one < 1.5 for one in smallest)
     assert smallest[0] < smallest[-1], "the same noise is more tokens where the ladder is flat"
+
+
+def test_seeds_of_the_yardstick_that_were_added_after_a_look_tell_less(tuned):
+    board = tuned.boards[0]
+    later = replace(board, scorer=replace(board.scorer, reference_look=2))
+    for first, then in zip(powers(board), powers(later), strict=True):
+        assert then.smallest > first.smallest
 
 
 def test_the_price_is_that_of_a_newcomers_plan_and_not_of_a_placebos(tuned):
