@@ -15,7 +15,7 @@ from bench.entry import Entry
 from bench.errors import BenchError
 from bench.evaluate.finished import forget_all, uncrossed, unmeasured
 from bench.index import IndexRow, load_index
-from bench.jobs import Job, complete, make, pilot, steps_of
+from bench.jobs import Job, complete, make, steps_of
 from bench.ledger import SEARCHES, Study, Trial, TrialRun, append, ledger_path, read_ledger
 from bench.mode import FLOAT, read_mode
 from bench.orders import Orders, Paths, tuned_of
@@ -56,7 +56,7 @@ class Conductor:
     ) -> None:
         self.plan, self.task, self.paths, self.engine, self.report = plan, task, paths, engine, report
         self.stand = Stand()
-        self.orders = Orders(plan, paths, lambda jobs: dict(engine.map(pilot, jobs)))
+        self.orders = Orders(plan, paths, lambda work, jobs: [path for _, path in sorted(engine.map(work, jobs))])
         self.ledger = ledger_path(paths.ledgers, plan)
         self.before = plans_before(plan, paths.plans)
         _check(plan, task, Entry(paths.entry))

@@ -8,14 +8,16 @@ from pathlib import Path
 from bench.assemble import Transfer
 from bench.entry import BATCH, MODE, Entry, Value
 from bench.errors import BenchError
-from bench.jobs import Job, read_sizes
+from bench.jobs import Job, make, pilot, read_sizes
 from bench.mode import FLOAT
 from bench.plan import PLACEBO, Plan
-from bench.record import Track
+from bench.record import Track, read_record
 from bench.setting import Places
 from bench.task import rung_name
 from bench.tuned import Tuned, lent_values, read_tuned, rest_of
 from bench.tuning import DECAY, FACTOR, Configuration
+
+Work = Callable[[Job], Path]  # what is done of a job
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,10 @@ class Paths:
 
 
 class Orders:
-    """Says what each run of a plan is; pilots runs jobs that measure and returns their files by place."""
+    """Says what each run of a plan is; done has jobs measured, by pilot or make, and returns their files in order."""
 
-    def __init__(self, plan: Plan, paths: Paths, pilots: Callable[[Sequence[Job]], dict[int, Path]]) -> None:
-        self.plan, self.paths, self._pilots = plan, paths, pilots
+    def __init__(self, plan: Plan, paths: Paths, done: Callable[[Work, Sequence[Job]], list[Path]]) -> None:
+        self.plan, self.paths, self._done = plan, paths, done
         self._scales: dict[float, Transfer] = {}
 
     def trial(self, wanted: Configuration, seed: int) -> Job:
@@ -45,7 +47,7 @@ class Orders:
         else:
             batch, mode = _number(values.pop(BATCH, 1.0)), str(values.pop(MODE, FLOAT))
             job = replace(self.run("tuned", wanted.rung, seed, values, mode), batch_factor=batch)
-        return replace(job, places=replace(job.places, records=job.places.work / "trials", weights=None))
+        return _unpublished(job)
 
     def run(self, track: Track, rung: float, seed: int, values: dict[str, Value], mode: str = FLOAT) -> Job:
         """Return a scored run. A placebo is measured in no mode, now or later, so none of its weights are kept."""
@@ -58,7 +60,7 @@ class Orders:
         )  # fmt: skip
 
     def transfer(self, rung: float, seed: int, factor: float = 1.0) -> Job:
-        """Return a run at the yardstick's learning rate, warm-up and decay, the updates scaled by what pilots found."""
+        """Return a run at the yardstick's learning rate, warm-up and decay, its steps scaled to the size of those."""
         values = self._lent(rung)
         job = self.run("transfer", rung, seed, {**values, "lr": _number(values["lr"]) * factor})
         return replace(job, transfer=self._scaled(rung))
@@ -67,8 +69,8 @@ class Orders:
         return lent_values(self.plan, self._yardstick.at(rung))
 
     def _scaled(self, rung: float) -> Transfer:
-        """Return the yardstick's decay, and by shape the yardstick's mean update over the entry's own; 1 where a pilot
-        measured none. A ladder goes on at what it began with, whatever a pilot would measure today."""
+        """Return the yardstick's decay, and by shape what updates are scaled by; 1 where none was measured. A ladder
+        goes on at what it began with, whatever would be measured today."""
         if rung not in self._scales:
             self._scales[rung] = self._written(rung) or self._measured(rung)
         return self._scales[rung]
@@ -82,16 +84,26 @@ class Orders:
         return {name.removeprefix(home): _number(v) for name, v in values.items() if name.startswith(home)}
 
     def _measured(self, rung: float) -> Transfer:
+        """Return the scales that give the entry's steps the yardstick's size, measured at a seed of the trials.
+
+        Pilots of both tell the shapes apart. They see a run's first steps, and those of one method shrink as it goes on
+        where another's do not; so whole runs of both then say by how much all scales are off.
+        """
         theirs, seed = self._yardstick.at(rung), self.plan.tuning.seeds[0]
-        mine = replace(self.run("transfer", rung, seed, self._lent(rung)), transfer={DECAY: _number(theirs[DECAY])})
+        decay = {DECAY: _number(theirs[DECAY])}
+        mine = _unpublished(replace(self.run("transfer", rung, seed, self._lent(rung)), transfer=decay))
         reference = replace(
             mine, entry=self.paths.yardstick, name=self.paths.yardstick.stem, values=theirs, rest=None,
             entry_digest=Entry(self.paths.yardstick).digest,
         )  # fmt: skip
-        own, wanted = (read_sizes(path) for _, path in sorted(self._pilots([mine, reference]).items()))
-        both = {shape: (wanted[shape], size) for shape, size in own.items() if size > 0 and shape in wanted}
-        scales = {shape: float(f"{aim / size:.6g}") for shape, (aim, size) in both.items()}
-        return {DECAY: _number(theirs[DECAY]), **scales}
+        own, wanted = map(read_sizes, self._done(pilot, [mine, reference]))
+        scales = {shape: wanted[shape] / size for shape, size in own.items() if size > 0 and shape in wanted}
+        if scales:
+            whole = replace(mine, transfer={**decay, **_rounded(scales)})
+            size, aim = map(step_size, self._done(make, [whole, reference]))
+            level = aim / size if size and aim else 1.0
+            scales = {shape: scale * level for shape, scale in scales.items()}
+        return {**decay, **_rounded(scales)}
 
     @cached_property
     def _yardstick(self) -> Tuned:
@@ -109,6 +121,21 @@ def tuned_of(entry: Path, task: str, name: str) -> Tuned:
     if found is None:
         raise BenchError(f"{name} has no tuned values on {task}", f"bench tune tasks/{task}.toml")
     return found
+
+
+def step_size(record: Path) -> float | None:
+    """Return the root mean square of a finished run's steps in hidden matrices, the mean over its milestones."""
+    run = read_record(record)
+    return run.facts.update_rms.get("hidden") if run.outcome == "finished" else None
+
+
+def _unpublished(job: Job) -> Job:
+    """Return the job with its record among the trials', in the work folder."""
+    return replace(job, places=replace(job.places, records=job.places.work / "trials", weights=None))
+
+
+def _rounded(scales: Transfer) -> Transfer:
+    return {shape: float(f"{scale:.6g}") for shape, scale in scales.items()}
 
 
 def _number(value: Value) -> float:
