@@ -2,7 +2,7 @@
 
 A text holds paragraphs, with an empty line between them, and headings, as "# How sure it is". A figure is named in
 braces, by a measure, the file that it lies in, and where there; rungs are as boards write them. What heads a speedup on
-its board (unstable, multi-epoch), and a level other than 95%, come with it:
+its board (unstable, multi-epoch, steps not of equal size), and a level other than 95%, come with it:
 
     {speedup nano-bf16-tuned soap 2x}   1.84× (1.66 to 2.08; multi-epoch)
     {loss nano-bf16-tuned soap 1x}      1.7304
@@ -20,7 +20,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.score.statistics import LEVEL
-from bench.score.wording import MULTI_EPOCH, READ_MULTI_EPOCH, UNSTABLE, bounded, interval, percent
+from bench.score.wording import MULTI_EPOCH, READ_MULTI_EPOCH, UNEQUAL, UNSTABLE, bounded, interval, percent
 from bench.task import rung_name
 
 NAMED = re.compile(r"\{([^{}]*)\}")
@@ -112,7 +112,9 @@ def _present(value: Any) -> Any:
 def _speedup(board: Facts, entry: str, rung: str) -> str:
     one = _rung(board, entry, rung)
     found = _present(one.get("speedup"))
-    heads = {MULTI_EPOCH: one["multi_epoch"], READ_MULTI_EPOCH: found["read_multi_epoch"], UNSTABLE: one["unstable"]}
+    unequal = any(row["entry"] == entry and not row["of_equal_size"] for row in board["rows"])
+    heads = {MULTI_EPOCH: one["multi_epoch"], READ_MULTI_EPOCH: found["read_multi_epoch"], UNSTABLE: one["unstable"],
+             UNEQUAL: unequal}  # fmt: skip
     return _in_words(found, [word for word, holds in heads.items() if holds])
 
 

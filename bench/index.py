@@ -46,6 +46,7 @@ class IndexRow(NamedTuple):
     made: str
     plan: str | None
     epochs: float  # passes over the training text
+    step_size: float | None = None  # root mean square of a step in hidden matrices, mean over milestones
     stand_in: str | None = None  # the processor, where it counts as another that it was shown to give the bits of
 
     @property
@@ -98,6 +99,7 @@ def index_row(record: Record, path: str) -> IndexRow:
         made=record.made,
         plan=record.plan,
         epochs=record.facts.epochs,
+        step_size=record.facts.update_rms.get("hidden"),
         stand_in=record.machine.processor if record.machine.stands_for else None,
     )
 

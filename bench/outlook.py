@@ -37,6 +37,8 @@ def outlook(
         f"tuning: {search:,} tokens or more, {_hours(search, plan, rows, trials)}",
         f"ladder: {ladder:,} tokens on {' and '.join(plan.tracks)}, {_hours(ladder, plan, rows, trials)}",
     ]
+    if levelling := levelling_tokens(plan, task):
+        lines.append(f"levelling: {levelling:,} tokens, of unpublished runs that size the steps of the transfer track")
     if plan.adds_modes:
         lines = [f"adds modes to the plan {(plan.after or '')[:16]}, at the values it was tuned to"]
     if plan.training_modes:
@@ -65,6 +67,12 @@ def searched_tokens(plan: Plan, task: Task) -> int:
     at_rung += 2 * RATES * (plan.yardstick is None)  # half and twice the batch
     others = sum(RATES * task.tokens(rung) for rung in plan.ladder if rung != plan.tuning.rung)
     return len(plan.tuning.seeds) * (at_rung * task.tokens(plan.tuning.rung) + others)
+
+
+def levelling_tokens(plan: Plan, task: Task) -> int:
+    """Return what levelling the transfer track's scales takes: a run of the entry and the yardstick's at each rung."""
+    new = plan.adds_rungs or plan.after is None
+    return 2 * sum(task.tokens(rung) for rung in plan.ladder) if new and "transfer" in plan.tracks else 0
 
 
 def mode_tokens(plan: Plan, task: Task) -> int:
@@ -96,7 +104,8 @@ def hours_on(plan: Plan, task: Task, name: str | None, devices: int = 1, price: 
     if name is None:
         return []
     device = device_named(name)
-    tokens = searched_tokens(plan, task) + ladder_tokens(plan, task) + mode_tokens(plan, task)
+    parts = (searched_tokens, levelling_tokens, ladder_tokens, mode_tokens)
+    tokens = sum(part(plan, task) for part in parts)
     hours = tokens * task.flops_per_token / (device.peak_flops * MFU) / 3600
     cost = "" if price is None else f", {hours * price:,.2f} at {price:g} an hour"
     wall = "" if devices == 1 else f", {hours / devices:,.1f} by {devices} of them"

@@ -25,8 +25,8 @@ B   How values are found. The yardstick is AdamW with at least four times an ent
     text. Every one of them, failed ones too, is a line of a ledger that is only appended to. Placebos, entries tuned
     again at full price, measure the noise of tuning, which every interval holds; a task on which it is above 0.05 of ln
     speedup ranks nothing, and a placebo that differs from its twin fails the build. On the transfer track all have the
-    yardstick's learning rate, warm-up and decay, and updates scaled to its size. Declared values are shown, never
-    ranked, and in no release.
+    yardstick's learning rate, warm-up and decay, and updates scaled to its size; a row whose steps turn out to be
+    further from it than a factor of 1.25 is not ranked. Declared values are shown, never ranked, and in no release.
 
 C   The headline is speedup at equal loss: tokens that the yardstick needs for the entry's final loss, read off its
     measured ladder by monotone interpolation, over the tokens that the entry was charged. Off the ladder there is a

@@ -21,7 +21,8 @@ SOAP = [
     rung(4.0, 1.5, BOUND, True, True),
 ]
 BOARD = {"noise": 0.00967, "tau": None, "reference": "adamw-ref", "ladder": [{"budget": 1.0, "mean_loss": 1.88}],
-         "rows": [{"entry": "soap", "rungs": SOAP}]}  # fmt: skip
+         "rows": [{"entry": "soap", "of_equal_size": True, "rungs": SOAP},
+                  {"entry": "muon", "of_equal_size": False, "rungs": SOAP}]}  # fmt: skip
 LOST = {"value": 0.0123, "low": -0.0001, "high": 0.02}
 TABLE = {"modes": {"ptq-w3": [
     {"entry": "soap", "budget": 1.0, "degradation": LOST, "at_equal_loss": None,
@@ -37,6 +38,7 @@ TABLES = {"board": BOARD, "table": TABLE}
         ("speedup board soap 1x", "1.81× (0.995 to open; reference read multi-epoch)"),
         ("speedup board soap 2x", "1.81× (0.995 to open at 97.5%; multi-epoch)"),
         ("speedup board soap 4x", "at least 2.13× (one seed; multi-epoch; unstable)"),
+        ("speedup board muon 2x", "1.81× (0.995 to open at 97.5%; multi-epoch; steps not of equal size)"),
         ("loss board adamw-ref 1x", "1.8800"),
         ("loss  board soap 1x", "1.7159"),
         ("noise board", "0.0097"),
@@ -56,7 +58,7 @@ def test_a_figure_is_filled_in(named, said):
         ("speed board soap 1x", "no measure is called 'speed'", "excess, left"),
         ("speedup board soap", "speedup needs 3 words", "SPEEDUP BOARD ENTRY RUNG"),
         ("speedup other soap 1x", "no file is called 'other'", "board, table"),
-        ("speedup board muon 1x", "no entry is called 'muon'", "soap"),
+        ("speedup board lion 1x", "no entry is called 'lion'", "muon, soap"),
         ("speedup board soap 8x", "no rung is called '8x'", "0.5x, 1x, 2x, 4x"),
         ("speedup board soap 0.5x", "it has no value", ""),
         ("tau board", "it has no value", ""),

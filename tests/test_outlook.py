@@ -9,7 +9,7 @@ from planned import KIND, STEPS, TASK, bowl, plan_of, searched, yardstick
 from bench import outlook as forecast
 from bench.index import IndexRow
 from bench.mode import read_mode
-from bench.outlook import ladder_tokens, outlook, searched_tokens
+from bench.outlook import ladder_tokens, levelling_tokens, outlook, searched_tokens
 from bench.score.board import make_board
 from bench.score.power import smallest_speedup
 from bench.score.statistics import Noise
@@ -65,6 +65,14 @@ def test_the_tokens_it_forecasts_are_the_least_that_a_search_takes():
         spent = sum(TASK.tokens(wanted.rung) for wanted, _ in tried) * len(plan.tuning.seeds)
         assert searched_tokens(plan, TASK) <= spent
         assert math.isclose(searched_tokens(plan, TASK), spent, rel_tol=0.35)
+
+
+def test_levelling_takes_two_runs_at_each_rung_of_the_transfer_track_and_no_others():
+    first = plan_of("muon")
+    tokens = 2 * sum(TASK.tokens(rung) for rung in first.ladder)
+    assert [line for line in outlook(first, TASK, []) if line.startswith(f"levelling: {tokens:,} tokens")]
+    for plan in (plan_of("muon", after=first), plan_of("scion"), plan_of("adamw", placebo=1)):
+        assert levelling_tokens(plan, TASK) == 0
 
 
 def detected(lines):

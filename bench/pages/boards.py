@@ -38,6 +38,7 @@ COLUMNS = (
     Column("first", "First", "number", "Probability of having the lowest true loss at this budget."),
     Column("time", "In time", "number", "Speedup in seconds instead of tokens; ≈ where not timed side by side."),
     Column("memory", "Memory", "number", "Peak memory over the reference’s."),
+    Column("size", "Step size", "number", "Of its steps over the reference’s, which this track holds equal."),
 )
 MORE = (
     Column("tuning", "Tuning", "number", "Tokens of the trials that its values rest on, the lent ones too."),
@@ -216,6 +217,7 @@ class _Cells:
             missing() if standing is None else Cell(_chance(standing.first), standing.first),
             _in_time(beside, _beside(beside.time, found)),
             _figure(beside.memory, words.times),
+            _figure(row.sizes.get(rung.budget), words.times),
             *(_figure(lost.get(column.title), words.signed) for column in self.modes),
             _figure(search.charged if search else None, words.short),
             _extent(search.tolerance if search else None, 1),

@@ -80,9 +80,11 @@ def board_schema() -> Json:
     }  # fmt: skip
     row = {
         "entry": TEXT, "sentence": TEXT, "placebo_of": _or_null(TEXT),
-        "control": _says(TRUTH, "measured and shown, and never ranked"), "seed_correlation": _or_null(correlation),
-        "rungs": _list(_object({**rung, "speedup": _or_null(_object(speedup)), "standing": _or_null(standing),
-                                "beside": _or_null(beside)})),
+        "control": _says(TRUTH, "measured and shown, and never ranked"), "of_equal_size": TRUTH,
+        "seed_correlation": _or_null(correlation),
+        "rungs": _list(_object({**rung, "speedup": _or_null(_object(speedup)),
+                                "size": _or_null(_says(NUMBER, "of its steps over the reference's")),
+                                "standing": _or_null(standing), "beside": _or_null(beside)})),
     }  # fmt: skip
     board = {
         "task": TEXT, "task_digest": DIGEST, "mode": TEXT, "track": {"enum": ["tuned", "transfer", "declared"]},

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import altair as alt
 
 from bench.mode import FLOAT
-from bench.outlook import ladder_tokens, searched_tokens
+from bench.outlook import ladder_tokens, levelling_tokens, searched_tokens
 from bench.pages import words
 from bench.pages.charts import ARROWS_ACROSS, COLOURS, RATIOS, WIDTH, arrows
 from bench.pages.drawing import INK, Drawn, chart_of, draw
@@ -89,7 +89,7 @@ def price(name: str, material: Material) -> Price | None:
     laps = [record.cost.step_seconds for record in material.records
             if (record.task, record.entry, record.inputs.mode) == (name, plan.entry, FLOAT)
             and record.cost.step_seconds]  # fmt: skip
-    tuning, scored = searched_tokens(plan, task), ladder_tokens(plan, task)
+    tuning, scored = searched_tokens(plan, task) + levelling_tokens(plan, task), ladder_tokens(plan, task)
     steps = (tuning + scored) / task.training.batch_tokens
     return Price(plan.entry, tuning, scored, steps * statistics.median(laps) / 3600 if laps else None)
 

@@ -18,7 +18,7 @@ from bench.score.boards import Refusal
 from bench.score.placebo import placebo_twin
 from bench.score.search import Search
 from bench.score.speedup import Speedup
-from bench.score.wording import about, notes, read_beyond_one_pass, sentence
+from bench.score.wording import UNEQUAL, about, notes, read_beyond_one_pass, sentence
 from bench.task import Task, rung_name
 from bench.timings import Timing
 from bench.verify import Tick, lint_record, lint_siblings
@@ -115,7 +115,9 @@ class Material:
         """Return why a board's row takes no part where rows are compared, as its plan has it; nothing for others."""
         if row.placebo_of is not None:
             return "placebo"
-        return (self.label(row.entry) or "control") if row.control else ""
+        if row.control:
+            return self.label(row.entry) or "control"
+        return "" if row.of_equal_size else UNEQUAL
 
     def scope(self, name: str) -> str:
         entry = self.entry(name)

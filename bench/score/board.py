@@ -15,7 +15,7 @@ from bench.score.ladder import judge_ladder, unstable_budgets
 from bench.score.placebo import MOST_TAU, Tau
 from bench.score.rows import Row as Row
 from bench.score.rows import Rung as Rung
-from bench.score.rows import mean_of, multi_epoch, rows_of
+from bench.score.rows import mean_of, multi_epoch, rows_of, with_sizes
 from bench.score.scorer import Scorer, tau_of, with_correlation
 from bench.score.standings import Costs, Logs, placebos_apart, with_beside, with_standings
 from bench.score.statistics import Noise, level_of_look, no_interval, pool
@@ -180,6 +180,8 @@ def _ground(
     chosen = select(records, task.digest, mode, track, reference, reference_track)
     by_name = rows_of(chosen, task, None if twins is None else dict(twins), controls)
     ladder, rows = by_name[reference], [row for name, row in by_name.items() if name != reference]
+    if track == "transfer":
+        rows = [with_sizes(row, ladder) for row in rows]
     measured = [rung for rung in ladder.rungs if rung.losses]
     if len(measured) < 2:
         _refuse_short_ladder(chosen, task, reference, measured)

@@ -44,11 +44,13 @@ def board_facts(board: Board, task: Task, searches: Sequence[Search] = ()) -> di
                 "sentence": sentence(board, row, task, searches),
                 "placebo_of": row.placebo_of,
                 "control": row.control,
+                "of_equal_size": row.of_equal_size,
                 "seed_correlation": row.correlation and asdict(row.correlation),
                 "rungs": [
                     {
                         **_rung_facts(rung, board),
                         **_speedup_facts(row, rung, board),
+                        "size": row.sizes.get(rung.budget),
                         "standing": _facts_at(row.standings, rung.budget),
                         "beside": _facts_at(row.beside, rung.budget),
                     }
@@ -122,6 +124,7 @@ def csv_text(board: Board) -> str:
                     "is_reference": row is board.reference,
                     "placebo_of": row.placebo_of,
                     "control": row.control,
+                    "size": row.sizes.get(rung.budget),
                     **(_facts_at(row.standings, rung.budget) or {}),
                     **(_facts_at(row.beside, rung.budget) or {}),
                     **facts,
@@ -160,6 +163,7 @@ def csv_text(board: Board) -> str:
         "level",
         "placebo_of",
         "control",
+        "size",
         "letters",
         "first",
         "text_error",

@@ -14,7 +14,7 @@ from bench.score.degradation import Cell, Compared, compare
 from bench.score.measured import Children, Crossed, Finished, Link, Measures, crossed, finished, links, measures
 from bench.score.placebo import Tau
 from bench.score.speedup import Speedup
-from bench.score.wording import UNSTABLE, caveats
+from bench.score.wording import UNEQUAL, UNSTABLE, caveats
 from bench.task import Task
 
 
@@ -110,7 +110,8 @@ def mode_table(
         board, why = _board(there, mine, task, name, track, tau, twins, looks, controls) if read else unread
         if why:
             without.setdefault(why, []).append(name)
-        unranked = {task.reference, *controls, *(twins or {})}
+        unequal = [row.entry for row in board.rows if not row.of_equal_size] if board else []
+        unranked = {task.reference, *controls, *(twins or {}), *unequal}
         found[name] = _ranked(compare(mine, task.reference), board, unranked)
     notes += [f"no speedups in {', '.join(names)}: {why}" for why, names in without.items()]
     measured = measures(chosen.cells, there.finished)
@@ -231,7 +232,7 @@ def _told(board: Board | None) -> dict[tuple[str, float], Told]:
     if board is None:
         return {}
     return {
-        (row.entry, rung.budget): (found, caveats(board, rung, found))
+        (row.entry, rung.budget): (found, caveats(board, rung, found) + (UNEQUAL,) * (not row.of_equal_size))
         for row in (board.reference, *board.rows)
         for rung in row.rungs
         for found in [row.speedups.get(rung.budget)]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bench.index import IndexRow
 from bench.score.cells import Selection
@@ -11,6 +11,8 @@ from bench.score.placebo import twins_of
 from bench.score.speedup import Speedup
 from bench.score.statistics import Correlation, pool
 from bench.task import Task
+
+EQUAL_SIZE = 1.25  # factor within which steps of the transfer track have the reference's size
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Rung:
     failures: tuple[tuple[int, str, str], ...]  # (seed, outcome, run_id) of runs that did not finish
     causes: tuple[str | None, ...] = ()  # one per failure, as its record tells it
     epochs: float = 0.0  # passes over the training text
+    step_size: float | None = None  # of the finished runs' steps in hidden matrices, root mean square
 
     @property
     def mean(self) -> float | None:
@@ -59,11 +62,17 @@ class Row:
     placebo_of: str | None = None  # the entry that this one is another tuning of
     correlation: Correlation | None = None  # of its losses with the reference's, over shared seeds
     control: bool = False  # measured and shown, and never ranked
+    sizes: dict[float, float] = field(default_factory=dict)  # by budget: its steps over the reference's; transfer track
 
     @property
     def ranked(self) -> bool:
         """Whether the row takes part where rows are compared."""
-        return self.placebo_of is None and not self.control
+        return self.placebo_of is None and not self.control and self.of_equal_size
+
+    @property
+    def of_equal_size(self) -> bool:
+        """Whether its steps have the reference's size wherever the track says so."""
+        return all(1 / EQUAL_SIZE <= size <= EQUAL_SIZE for size in self.sizes.values())
 
 
 def rows_of(
@@ -80,9 +89,18 @@ def rows_of(
     }
 
 
+def with_sizes(row: Row, ladder: Row) -> Row:
+    """Return the row with the size of its steps over the reference's at the same budget, where both are known."""
+    theirs = {rung.budget: rung.step_size for rung in ladder.rungs}
+    sizes = {rung.budget: rung.step_size / size for rung in row.rungs
+             if rung.step_size and (size := theirs.get(rung.budget))}  # fmt: skip
+    return replace(row, sizes=sizes)
+
+
 def _rung(budget: float, tokens: int, runs: list[IndexRow]) -> Rung:
     done, failed = [run for run in runs if run.finished], [run for run in runs if not run.finished]
     charged = math.fsum(run.charged_tokens for run in done) / len(done) if done else float(tokens)
+    sizes = [run.step_size for run in done if run.step_size is not None]
     return Rung(
         budget=budget,
         tokens=tokens,
@@ -93,6 +111,7 @@ def _rung(budget: float, tokens: int, runs: list[IndexRow]) -> Rung:
         failures=tuple((run.seed, run.outcome, run.run_id) for run in failed),
         causes=tuple(run.cause for run in failed),
         epochs=max(run.epochs for run in runs),
+        step_size=math.fsum(sizes) / len(sizes) if sizes else None,
     )
 
 

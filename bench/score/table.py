@@ -11,14 +11,15 @@ from bench.score.export import board_facts, csv_text
 from bench.score.rows import Standing
 from bench.score.search import Extent, Search
 from bench.score.speedup import Speedup
-from bench.score.wording import bounded, caveats, dominated, heading, levelled, notes
+from bench.score.wording import UNEQUAL, bounded, caveats, dominated, heading, levelled, notes
 from bench.score.wording import sentences as sentences
 from bench.task import Task, rung_name
 
 FORMATS = ("plain", "github", "latex", "csv", "json")
 LADDER = ("rung", "charged tokens", "seeds", "mean loss", "s.d.", "failures", "notes")
 ENTRIES = (
-    "entry", "rung", "mean loss", "seeds", "speedup", "95% interval", "by fit", "tie", "P(first)", "failures", "notes",
+    "entry", "rung", "mean loss", "seeds", "speedup", "95% interval", "by fit", "step size", "tie", "P(first)",
+    "failures", "notes",
 )  # fmt: skip
 BESIDE = ("entry", "rung", "on curve", "in time", "with tuning", "step time", "memory", "dominated by")
 TUNING = ("entry", "trials", "failed", "tokens", "charged", "best", "tolerance", "sensitivity")
@@ -60,8 +61,10 @@ def _failures(rung: Rung) -> str:
 
 
 def _flags(row: Row | None, rung: Rung, speedup: Speedup | None, board: Board) -> str:
-    placebo = row is not None and row.placebo_of is not None
-    return ", ".join([*caveats(board, rung, speedup), *["placebo"] * placebo])
+    said = list(caveats(board, rung, speedup))
+    if row is not None:
+        said += ["placebo"] * (row.placebo_of is not None) + [UNEQUAL] * (not row.of_equal_size)
+    return ", ".join(said)
 
 
 def _ladder_line(rung: Rung, board: Board) -> list[str]:
@@ -93,6 +96,7 @@ def _entry_line(row: Row, rung: Rung, board: Board) -> list[str]:
         _loss(rung.mean),
         str(len(rung.seeds)),
         *shown,
+        f"{row.sizes[rung.budget]:.2f}x" if rung.budget in row.sizes else "",
         *_standing(row.standings.get(rung.budget)),
         _failures(rung),
         _flags(row, rung, speedup, board),

@@ -12,6 +12,7 @@ from bench.score.statistics import LEVEL
 from bench.task import HubText, Task, rung_name
 
 UNSTABLE, MULTI_EPOCH, READ_MULTI_EPOCH = "unstable", "multi-epoch", "reference read multi-epoch"
+UNEQUAL = "steps not of equal size"  # heads a row of the transfer track that is not ranked
 LARGE = 1.4  # beside any figure above it stands what is known of scale (protocol H)
 OF_SCALE = (
     "elsewhere a speedup of 1.4 at 0.1B parameters fell to 1.1 at 1.2B (arXiv 2509.02046; arXiv 2512.05620 disagrees)"
@@ -63,7 +64,14 @@ def sentence(board: Board, row: Row, task: Task, searches: Sequence[Search] = ()
     large = f"{OF_SCALE}; " if max(found.figure for found in row.speedups.values()) > LARGE else ""
     blurred = "this rung is unstable and not ranked; " if budget in board.unstable else ""
     twin = f"it is {row.placebo_of} tuned again, a placebo; " if row.placebo_of else ""
-    return f"{said}; {twin}{_tuned(board, row, searches)}{blurred}{large}nothing is claimed beyond these rungs."
+    apart = "" if row.of_equal_size else f"{unequal(row)}, so it is not ranked; "
+    return f"{said}; {twin}{_tuned(board, row, searches)}{apart}{blurred}{large}nothing is claimed beyond these rungs."
+
+
+def unequal(row: Row) -> str:
+    """Return how far a transfer row's steps are from the reference's size, which that track holds equal."""
+    low, high = (f"{end(row.sizes.values()):.2g}" for end in (min, max))
+    return f"its steps have {low if low == high else f'{low} to {high}'} times the reference's size"
 
 
 def _text(task: Task, rung: Rung) -> str:

@@ -10,13 +10,13 @@ from bench.ledger import Study as Ledgered
 from bench.mode import FLOAT
 from bench.plan import Plan
 from bench.record import Record
+from bench.score.rows import EQUAL_SIZE
 from bench.submission.desk import Values, short
 from bench.task import rung_name
 from bench.trials import state_after
 from bench.tuned import Tuned, lent_values
 from bench.tuning import DECAY
 
-APART = 2.0  # factor between updates that should be of one size: theirs are of other weights, and of other steps
 Odd = Iterator[tuple[str, str]]  # (key, reason)
 SCALE = re.compile(r"transfer\.\d+x\d+")  # of the updates of one shape's matrices, measured by a pilot
 
@@ -119,6 +119,7 @@ def sizes_apart(found: Mapping[str, Record], theirs: Iterable[Record]) -> Odd:
         if record.inputs.track != "transfer" or record.outcome != "finished" or mine is None or rung not in sizes:
             continue
         wanted = statistics.median(sizes[rung])
-        if not wanted / APART <= mine <= wanted * APART:
+        if not wanted / EQUAL_SIZE <= mine <= wanted * EQUAL_SIZE:
             del sizes[rung]
-            yield name, f"{mine:g} on the transfer track, the yardstick's at {rung_name(rung)} is {wanted:g}"
+            said = f"the yardstick's at {rung_name(rung)} is {wanted:g}: shown, and not ranked"
+            yield name, f"{mine:g} on the transfer track, {said}"

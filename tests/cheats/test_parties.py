@@ -23,12 +23,12 @@ def test_updates_on_the_transfer_track_that_have_not_the_yardstick_s_size_are_re
         return made.model_copy(update={"facts": made.facts.model_copy(update={"update_rms": {"hidden": size}})})
 
     theirs = [run("adamw-ref", budget, seed, 0.002, "tuned") for budget in (1.0, 2.0) for seed in range(3)]
-    honest = {f"{seed}": run("muon", 1.0, seed, 0.002 * factor) for seed, factor in enumerate((0.6, 1.0, 1.9))}
+    honest = {f"{seed}": run("muon", 1.0, seed, 0.002 * factor) for seed, factor in enumerate((0.85, 1.0, 1.2))}
     assert list(sizes_apart(honest, theirs)) == []
     off = {**honest, "a": run("muon", 1.0, 3, 0.005), "b": run("muon", 1.0, 4, 0.009), "c": run("muon", 2.0, 0, 0.0)}
     told = dict(sizes_apart(off, theirs))
-    assert told == {"a": "0.005 on the transfer track, the yardstick's at 1x is 0.002",
-                    "c": "0 on the transfer track, the yardstick's at 2x is 0.002"}  # fmt: skip
+    assert told == {"a": "0.005 on the transfer track, the yardstick's at 1x is 0.002: shown, and not ranked",
+                    "c": "0 on the transfer track, the yardstick's at 2x is 0.002: shown, and not ranked"}  # fmt: skip
     assert list(sizes_apart({"t": run("muon", 1.0, 0, 0.5, "tuned")}, theirs)) == []
 
 

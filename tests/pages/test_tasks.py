@@ -7,7 +7,7 @@ import pytest
 import synthetic
 from planned import TASK, plan_of
 
-from bench.outlook import ladder_tokens, searched_tokens
+from bench.outlook import ladder_tokens, levelling_tokens, searched_tokens
 from bench.pages.charts import ladder_chart
 from bench.pages.tasks import forest, powers, price
 from bench.pages.views import board_view
@@ -37,7 +37,8 @@ def test_the_price_is_that_of_a_newcomers_plan_and_not_of_a_placebos(tuned):
     found = price("nano", tuned)
     plan = plan_of("adamw")
     assert found.entry == "adamw"
-    assert (found.tuning_tokens, found.scored_tokens) == (searched_tokens(plan, TASK), ladder_tokens(plan, TASK))
+    tuning = searched_tokens(plan, TASK) + levelling_tokens(plan, TASK)
+    assert (found.tuning_tokens, found.scored_tokens) == (tuning, ladder_tokens(plan, TASK))
     assert price("other", tuned) is None
 
 

@@ -31,6 +31,7 @@ def row(
     source=0,
     task=TASK,
     name="smoke",
+    step_size=None,
 ):
     """Return the row that an index would hold of such a run."""
     facts = (entry, budget, seed, values, kind, track, mode, source, name)
@@ -62,6 +63,7 @@ def row(
         made=made,
         plan=None,
         epochs=budget,  # one pass over the text is 1x
+        step_size=step_size,
     )
 
 

@@ -112,6 +112,15 @@ def test_ranks_change_where_rounding_costs_one_more(rows):
     assert row_of(held, "soap", 1.0).speedup.p_holm is None  # a control makes no claim
 
 
+def test_a_transfer_row_whose_steps_are_not_of_equal_size_has_no_place(rows):
+    moved = [row._replace(track="tuned" if row.entry == REF else "transfer",
+                          step_size=0.005 if row.entry == "muon" else 0.002) for row in rows]  # fmt: skip
+    table = mode_table(moved, {row.run_id: child(row) for row in moved}, TASK, "transfer")
+    muon, soap = (row_of(table, name, 1.0) for name in ("muon", "soap"))
+    assert muon.rank is None and muon.float_rank is None and "steps not of equal size" in muon.caveats
+    assert soap.rank == 1 and "steps not of equal size" not in soap.caveats
+
+
 def test_training_runs_are_paired_with_their_twins_in_bf16(rows, make_row):
     mode = "qat-int8"
     lone = make_row("sgd", 1.0, 0, 2.5, task=TASK, name="nano", mode=mode)
