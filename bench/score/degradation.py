@@ -10,6 +10,7 @@ by loss alone    the speedup against the reference in the same mode, which is a 
 
 Intervals hold seed noise, pooled over the mode's cells as a board pools losses (protocol D, lines 2 to 4), and not the
 noise of tuning: placebos are measured in bf16 only. As everywhere, seeds are paired and the margin does not lean on it.
+What rounding costs scatters more where it costs more: variances are pooled as multiples of a unit that grows with it.
 """
 
 import math
@@ -19,6 +20,8 @@ from functools import cached_property
 from typing import Any
 
 from bench.score.statistics import Arm, Margin, Noise, arm, no_interval, pool
+
+LEAST = 0.1  # of the mean degradation
 
 
 @dataclass(frozen=True)
@@ -83,31 +86,67 @@ class Compared:
     at_equal_budget: Estimate | None  # None where no seed is shared with the reference
 
 
-def compare(cells: Sequence[Cell], reference: str) -> list[Compared]:
-    """Return the cells of one mode, compared with the reference's."""
+@dataclass(frozen=True)
+class Unit:
+    """What the variance of a seed's degradation is a multiple of: the degradation, or 1 where it does not grow with it.
+
+    On nano's finished weights, rounded in nine modes, the deviation of a cell's seeds goes with about the root of its
+    degradation: pooled alike, the third of the cells that lose most scatters 1.3 to 1.8 times as much as is said of it.
+    """
+
+    least: float | None  # a cell that loses next to nothing is not without noise; None: it is the same everywhere
+
+    @classmethod
+    def of(cls, cells: Sequence[Cell], grows: bool) -> "Unit":
+        mean = math.fsum(cell.degradation for cell in cells) / max(len(cells), 1)
+        return cls(mean * LEAST if grows and mean > 0 else None)
+
+    def at(self, degradation: float) -> float:
+        return 1.0 if self.least is None else max(degradation, self.least)
+
+    def pooled(self, cells: Iterable[Cell]) -> Noise:
+        """Return the noise of degradations in this unit."""
+        return pool([one / math.sqrt(self.at(cell.degradation)) for one in cell.degradations] for cell in cells)
+
+    def arm(self, noise: Noise, own: Noise, seeds: int, degradation: float) -> Arm:
+        """Return the variance of a mean of seeds, in nats squared."""
+        return arm(noise, own, seeds).stretched(math.sqrt(self.at(degradation)))
+
+    def variance(self, noise: Noise, seeds: int, degradation: float) -> float:
+        """Return the variance of the reference's mean of seeds, in nats squared."""
+        return (noise.variance or 0.0) * self.at(degradation) / seeds
+
+
+def compare(cells: Sequence[Cell], reference: str, grows: bool = True) -> list[Compared]:
+    """Return the cells of one mode, compared with the reference's.
+
+    grows: whether noise grows with what is lost, as where finished weights are rounded. Where training in the mode is
+    compared with training in bf16 it does not: those are other weights, whatever they lose.
+    """
     assert len({cell.mode for cell in cells}) <= 1
     by_entry: dict[str, dict[float, Cell]] = {}
     for cell in cells:
         by_entry.setdefault(cell.entry, {})[cell.budget] = cell
     ladder = by_entry.get(reference, {})
-    noise, float_noise = pool(cell.degradations for cell in cells), pool(cell.floats for cell in cells)
-    line = Line.through(ladder.values(), noise, float_noise)
+    unit = Unit.of(cells, grows)
+    noise, float_noise = unit.pooled(cells), pool(cell.floats for cell in cells)
+    line = Line.through(ladder.values(), noise, float_noise, unit)
     found = []
     for cell in cells:
-        own = pool(other.degradations for other in by_entry[cell.entry].values())
-        spread = None if no_interval(noise) else arm(noise, own, len(cell.seeds))
+        own = unit.pooled(by_entry[cell.entry].values())
+        spread = None if no_interval(noise) else unit.arm(noise, own, len(cell.seeds), cell.degradation)
         found.append(
             Compared(
                 cell,
                 _estimate(cell.degradation, _parts(spread, noise)),
                 None if cell.entry == reference or line is None else line.against(cell, spread),
-                _at_equal_budget(cell, ladder.get(cell.budget), noise, own),
+                _at_equal_budget(cell, ladder.get(cell.budget), noise, own, unit),
             )
         )
     return found
 
 
-def _at_equal_budget(cell: Cell, reference: Cell | None, noise: Noise, own: Noise) -> Estimate | None:
+def _at_equal_budget(cell: Cell, reference: Cell | None, noise: Noise, own: Noise, unit: Unit) -> Estimate | None:
     """Return the entry's degradation less the reference's over the seeds that both have; None without one."""
     if reference is None or cell.entry == reference.entry:
         return None
@@ -116,10 +155,10 @@ def _at_equal_budget(cell: Cell, reference: Cell | None, noise: Noise, own: Nois
     if not gaps:
         return None
     value = math.fsum(gaps) / len(gaps)
-    if no_interval(noise) or noise.variance is None:
+    if no_interval(noise):
         return Estimate(value)
-    (of_board, df), of_own = _parts(arm(noise, own, len(gaps)), noise)
-    return _estimate(value, [(of_board + noise.variance / len(gaps), df), of_own])
+    (of_board, df), of_own = _parts(unit.arm(noise, own, len(gaps), cell.degradation), noise)
+    return _estimate(value, [(of_board + unit.variance(noise, len(gaps), reference.degradation), df), of_own])
 
 
 @dataclass(frozen=True)
@@ -129,11 +168,12 @@ class Line:
     losses: tuple[float, ...]  # mean bf16 losses, rising
     degradations: tuple[float, ...]
     seeds: tuple[int, ...]
-    noise: Noise  # of degradations
+    noise: Noise  # of degradations, in the unit
     float_noise: Noise
+    unit: Unit
 
     @classmethod
-    def through(cls, rungs: Iterable[Cell], noise: Noise, float_noise: Noise) -> "Line | None":
+    def through(cls, rungs: Iterable[Cell], noise: Noise, float_noise: Noise, unit: Unit) -> "Line | None":
         """Return the line through two rungs or more of different losses; None where there are fewer."""
         points = sorted({cell.float_loss: cell for cell in rungs}.items())
         if len(points) < 2:
@@ -141,7 +181,7 @@ class Line:
         cells = [cell for _, cell in points]
         return cls(
             tuple(loss for loss, _ in points), tuple(cell.degradation for cell in cells),
-            tuple(len(cell.seeds) for cell in cells), noise, float_noise,
+            tuple(len(cell.seeds) for cell in cells), noise, float_noise, unit,
         )  # fmt: skip
 
     @cached_property
@@ -163,13 +203,13 @@ class Line:
         curve, derivative = self.curve
         after = next(i for i, rung in enumerate(self.losses) if rung >= loss)
         seeds = min(self.seeds[max(0, after - 1)], self.seeds[after])
-        parts = _parts(spread, self.noise)
-        if spread is not None and self.noise.variance is not None:
-            parts[0] = (parts[0][0] + self.noise.variance / seeds, self.noise.df)
+        parts, theirs = _parts(spread, self.noise), float(curve(loss))
+        if spread is not None:
+            parts[0] = (parts[0][0] + self.unit.variance(self.noise, seeds, theirs), self.noise.df)
             slope = float(derivative(loss))
             along = slope**2 * (self.float_noise.variance or 0.0) * (1 / len(cell.seeds) + 1 / seeds)
             parts.append((along, self.float_noise.df))
-        return _estimate(cell.degradation - float(curve(loss)), parts)
+        return _estimate(cell.degradation - theirs, parts)
 
 
 Parts = list[tuple[float, int]]  # variances with the degrees of freedom of the estimates they rest on

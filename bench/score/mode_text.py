@@ -29,8 +29,8 @@ CROSSED = (
 )  # fmt: skip
 WORTH = ("entry", "mode", "of each size", "of all", "span")
 LEGEND = (
-    "nats per token; degradation is loss in the mode less loss in bf16; 95% intervals stand in brackets, * marks one "
-    "that leaves 0 out; ranks are in bf16 -> in the mode"
+    "nats per token; degradation is loss in the mode less loss in bf16; 95% intervals stand in brackets, of seeds and "
+    "not of tuning, * marks one that leaves 0 out; ranks are in bf16 -> in the mode"
 )
 
 

@@ -112,7 +112,8 @@ def mode_table(
             without.setdefault(why, []).append(name)
         unequal = [row.entry for row in board.rows if not row.of_equal_size] if board else []
         unranked = {task.reference, *controls, *(twins or {}), *unequal}
-        found[name] = _ranked(compare(mine, task.reference), board, unranked)
+        trained = read_mode(name).kind == "training"
+        found[name] = _ranked(compare(mine, task.reference, grows=not trained), board, unranked)
     notes += [f"no speedups in {', '.join(names)}: {why}" for why, names in without.items()]
     measured = measures(chosen.cells, there.finished)
     distinct = [one for one in measured if one.entry not in (twins or {})]  # a placebo is its twin's once more

@@ -6,7 +6,9 @@ import pytest
 from synthetic import record
 
 from bench.assemble import harness_digest
+from bench.cli.submit import bundle
 from bench.digest import digest_of
+from bench.errors import BenchError
 from bench.plan import write_plan
 from bench.record import read_record
 from bench.rerun import rerun_plan
@@ -83,3 +85,13 @@ def test_a_record_that_counts_as_another_processor_s_unshown_is_refused(forgery)
 
     name = forgery.forge(claim).name
     assert any(name in said and "a faster one is not shown to give the bits of" in said for said in forgery.said())
+
+
+def test_a_plan_on_an_older_version_of_the_task_is_no_part_of_a_bundle(clone, tmp_path):
+    root = tmp_path / "clone"
+    shutil.copytree(clone.root, root, ignore=shutil.ignore_patterns("runs"))
+    task, target = root / "tasks" / "small.toml", tmp_path / "sent"
+    task.write_text(task.read_text().replace("version = 1", "version = 2"))
+    with pytest.raises(BenchError, match="has no plan on this version of small"):
+        bundle(task, clone.plan.entry, target, root / "leaderboard", root / "baselines")
+    assert not target.exists()

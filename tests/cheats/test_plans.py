@@ -10,9 +10,7 @@ import pytest
 from planned import KIND, bowl, copy_baselines, entry_at, trial_run, write_trials
 from submitted import cloned
 
-from bench.cli.submit import bundle
 from bench.entry import Entry
-from bench.errors import BenchError
 from bench.ledger import ledger_path
 from bench.mode import FLOAT
 from bench.plan import Plan, add_modes, add_rungs, make_plan, write_plan
@@ -298,12 +296,3 @@ def test_a_rerun_names_the_commit_that_published_what_it_runs_again(author):
     for other in (child, "0" * 40):  # each pull request with a mode would be another draw of seeds
         (line,) = rerun_from(other)
         assert "is no commit that published" in line
-
-
-def test_a_plan_on_an_older_version_of_the_task_is_no_part_of_a_bundle(author):
-    author.plans("perpgrad")
-    task, board = author.root / "tasks" / "small.toml", author.root / "leaderboard"
-    task.write_text(task.read_text().replace("version = 1", "version = 2"))
-    with pytest.raises(BenchError, match="has no plan on this version of small"):
-        bundle(task, str(author.entry("perpgrad").path), author.root / "sent", board, author.root / "baselines")
-    assert not (author.root / "sent").exists()

@@ -55,21 +55,43 @@ def test_the_reference_is_compared_with_nobody_and_one_seed_has_no_interval():
     assert all(one.degradation.low is None and not one.degradation.sure for one in found)
 
 
-def test_intervals_cover_no_difference_as_often_as_they_say():
-    """Six entries that degrade as the reference does, three seeds, five of the reference: 1,200 intervals each."""
+def covered(means, noise_at, grows):
+    """Return how often intervals hold the truth: of entries that lose these means, where the reference loses as much.
+
+    Three seeds, five of the reference; 200 draws of six entries at each mean.
+    """
     rng = np.random.default_rng(0)
-    covered = {"at_equal_loss": [], "at_equal_budget": []}
+    found = {mean: {"degradation": [], "at_equal_loss": [], "at_equal_budget": []} for mean in means}
+    floats = {mean: 2.0 - number / 4 for number, mean in enumerate(means)}
     for _ in range(200):
-        cells = ladder(0.004, rng)
-        for number in range(6):
-            noise = rng.standard_normal(3) * 0.004
-            cells.append(cell(f"entry-{number}", 1.0, [2.0] * 3, 0.12 + noise))
-        for one in compare(cells, REF)[3:]:
-            for name, found in covered.items():
-                estimate = getattr(one, name)
-                found.append(estimate.low <= 0 <= estimate.high)
-    for name, found in covered.items():
-        assert 0.93 <= np.mean(found) <= 0.985, (name, np.mean(found))
+        cells = []
+        for mean in means:
+            for number in range(7):
+                seeds = 5 if number == 0 else 3
+                drawn = mean + rng.standard_normal(seeds) * noise_at(mean)
+                name = f"entry-{number}" if number else REF
+                cells.append(cell(name, floats[mean], [floats[mean]] * seeds, drawn))
+        for one in compare(cells, REF, grows):
+            mean = next(mean for mean in means if floats[mean] == one.cell.budget)
+            for name, hits in found[mean].items():
+                estimate, truth = getattr(one, name), mean if name == "degradation" else 0
+                if estimate is not None:
+                    hits.append(estimate.low <= truth <= estimate.high)
+    return {(mean, name): float(np.mean(hits)) for mean, names in found.items() for name, hits in names.items()}
+
+
+@pytest.mark.parametrize(
+    ("noise_at", "grows"), [(lambda mean: 0.004, False), (lambda mean: 0.04 * math.sqrt(mean), True)]
+)
+def test_intervals_cover_what_is_true_as_often_as_they_say(noise_at, grows):
+    for what, share in covered((0.01, 0.05, 0.15), noise_at, grows).items():
+        assert 0.93 <= share <= 0.985, what
+
+
+def test_noise_that_grows_is_not_pooled_as_if_it_were_the_same_everywhere():
+    """What loses most would be covered least, and what loses least too often."""
+    alike = covered((0.01, 0.05, 0.15), lambda mean: 0.04 * math.sqrt(mean), False)
+    assert alike[0.15, "degradation"] < 0.9 and alike[0.01, "degradation"] > 0.995
 
 
 def test_a_measure_that_orders_entries_as_degradation_does_correlates_and_three_entries_are_too_few():
