@@ -18,7 +18,7 @@ from bench.index import IndexRow, load_index
 from bench.jobs import Job, complete, make, steps_of
 from bench.ledger import SEARCHES, Study, Trial, TrialRun, append, ledger_path, read_ledger
 from bench.mode import FLOAT, read_mode
-from bench.orders import Orders, Paths, tuned_of
+from bench.orders import Orders, Paths, Work, tuned_of
 from bench.plan import Plan, plans_before, refuse_moved
 from bench.record import Track, read_record
 from bench.task import Task, rung_name
@@ -56,7 +56,7 @@ class Conductor:
     ) -> None:
         self.plan, self.task, self.paths, self.engine, self.report = plan, task, paths, engine, report
         self.stand = Stand()
-        self.orders = Orders(plan, paths, lambda work, jobs: [path for _, path in sorted(engine.map(work, jobs))])
+        self.orders = Orders(plan, paths, self._sized)
         self.ledger = ledger_path(paths.ledgers, plan)
         self.before = plans_before(plan, paths.plans)
         _check(plan, task, Entry(paths.entry))
@@ -89,6 +89,17 @@ class Conductor:
             yield
         finally:
             lock.release()
+
+    def _sized(self, work: Work, jobs: Sequence[Job]) -> list[Path]:
+        """Have jobs measured that the scales of the transfer track rest on; of whole runs it is told."""
+        if work is make:
+            self._expect("levelling", jobs)
+        found = {}
+        for place, path in self.engine.map(work, jobs):
+            found[place] = path
+            if work is make:
+                self._ran(jobs[place], read_record(path).outcome, None)
+        return [found[place] for place in range(len(jobs))]
 
     def _trials(self) -> list[Trial]:
         return read_ledger(self.ledger, self.plan)

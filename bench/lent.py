@@ -9,7 +9,7 @@ from types import FrameType
 
 from bench.errors import BenchError
 from bench.ledger import ledger_path
-from bench.orders import Paths
+from bench.orders import Paths, scales_path
 from bench.plan import Plan, plan_path
 from bench.record import write_atomically
 from bench.submission.pack import archive
@@ -37,12 +37,14 @@ def time_limit(minutes: float | None) -> Iterator[None]:
 
 
 def parts_of(plan: Plan, paths: Paths) -> list[Path]:
-    """Return the files there are of a plan: itself, its ledger, its tuned values, its records and their logs."""
+    """Return the files there are of a plan: itself, its ledger, its tuned values, what its transfer track is scaled by,
+    its records and their logs."""
     records = sorted(
         path for path in (paths.places.records / plan.task / plan.digest[:16]).rglob("*") if path.is_file()
     )
     single = [
         plan_path(paths.plans, plan), ledger_path(paths.ledgers, plan), tuned_path(paths.entry, plan.task, plan.entry),
+        *(scales_path(paths.places.work, plan, rung) for rung in plan.ladder),
     ]  # fmt: skip
     return [path for path in single if path.exists()] + records
 

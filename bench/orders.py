@@ -11,13 +11,24 @@ from bench.errors import BenchError
 from bench.jobs import Job, make, pilot, read_sizes
 from bench.mode import FLOAT
 from bench.plan import PLACEBO, Plan
-from bench.record import Track, read_record
+from bench.record import Track, read_record, write_atomically
 from bench.setting import Places
+from bench.spec import Spec, read_json
 from bench.task import rung_name
 from bench.tuned import Tuned, lent_values, read_tuned, rest_of
 from bench.tuning import DECAY, FACTOR, Configuration
 
 Work = Callable[[Job], Path]  # what is done of a job
+
+
+class Scales(Spec):
+    """What the transfer track's updates are scaled by at a rung: the yardstick's decay, and a factor by shape."""
+
+    scales: Transfer
+
+
+def scales_path(work: Path, plan: Plan, rung: float) -> Path:
+    return work / "scales" / f"{plan.digest[:16]}-{rung_name(rung)}.json"
 
 
 @dataclass(frozen=True)
@@ -72,8 +83,16 @@ class Orders:
         """Return the yardstick's decay, and by shape what updates are scaled by; 1 where none was measured. A ladder
         goes on at what it began with, whatever would be measured today."""
         if rung not in self._scales:
-            self._scales[rung] = self._written(rung) or self._measured(rung)
+            self._scales[rung] = self._written(rung) or self._kept(rung)
         return self._scales[rung]
+
+    def _kept(self, rung: float) -> Transfer:
+        """Return the scales from their file in the work folder, measured where there is none yet: tuned values are
+        written after the last trial, and a plan may be stopped long before."""
+        path = scales_path(self.paths.places.work, self.plan, rung)
+        if not path.exists():
+            write_atomically(path, Scales(scales=self._measured(rung)).model_dump_json().encode())
+        return read_json(path, Scales).scales
 
     def _written(self, rung: float) -> Transfer:
         """Return the scales that the plan's tuned values have, or none."""
@@ -94,14 +113,13 @@ class Orders:
         mine = _unpublished(replace(self.run("transfer", rung, seed, self._lent(rung)), transfer=decay))
         reference = replace(
             mine, entry=self.paths.yardstick, name=self.paths.yardstick.stem, values=theirs, rest=None,
-            entry_digest=Entry(self.paths.yardstick).digest,
+            entry_digest=Entry(self.paths.yardstick).digest, plan=self._yardstick.plan,
         )  # fmt: skip
         own, wanted = map(read_sizes, self._done(pilot, [mine, reference]))
         scales = {shape: wanted[shape] / size for shape, size in own.items() if size > 0 and shape in wanted}
         if scales:
             whole = replace(mine, transfer={**decay, **_rounded(scales)})
-            size, aim = map(step_size, self._done(make, [whole, reference]))
-            level = aim / size if size and aim else 1.0
+            level = _level(*self._done(make, [whole, reference]))
             scales = {shape: scale * level for shape, scale in scales.items()}
         return {**decay, **_rounded(scales)}
 
@@ -123,10 +141,21 @@ def tuned_of(entry: Path, task: str, name: str) -> Tuned:
     return found
 
 
-def step_size(record: Path) -> float | None:
-    """Return the root mean square of a finished run's steps in hidden matrices, the mean over its milestones."""
-    run = read_record(record)
-    return run.facts.update_rms.get("hidden") if run.outcome == "finished" else None
+def _level(mine: Path, theirs: Path) -> float:
+    """Return the size of the yardstick's steps over the entry's, in hidden matrices, by the records of whole runs.
+
+    1 where the entry's did not come to its end, as the runs at these scales will say. What ran out of memory tells of
+    the machine, and no scale may depend on it.
+    """
+    runs = read_record(mine), read_record(theirs)
+    for path, run in zip((mine, theirs), runs, strict=True):
+        if run.outcome == "out-of-memory" or (path == theirs and run.outcome != "finished"):
+            raise BenchError(
+                f"{path}: ended as {run.outcome}, and the scales of the transfer track rest on it",
+                "remove it and call this again, with fewer runs side by side where memory ran out: --workers",
+            )
+    size, aim = (run.facts.update_rms.get("hidden") for run in runs)
+    return aim / size if runs[0].outcome == "finished" and size and aim else 1.0
 
 
 def _unpublished(job: Job) -> Job:

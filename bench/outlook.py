@@ -38,7 +38,8 @@ def outlook(
         f"ladder: {ladder:,} tokens on {' and '.join(plan.tracks)}, {_hours(ladder, plan, rows, trials)}",
     ]
     if levelling := levelling_tokens(plan, task):
-        lines.append(f"levelling: {levelling:,} tokens, of unpublished runs that size the steps of the transfer track")
+        said = f"levelling: {levelling:,} tokens of unpublished runs, for the scales of the transfer track"
+        lines.append(f"{said}, {_hours(levelling, plan, rows, trials)}")
     if plan.adds_modes:
         lines = [f"adds modes to the plan {(plan.after or '')[:16]}, at the values it was tuned to"]
     if plan.training_modes:

@@ -3,7 +3,7 @@
     w <- (1 - lr weight_decay) w + scale (w' - w)        w before, w' after the entry's own step without decay
 
 Every matrix, the embedding and the head decay as the yardstick's do; the update of each hidden matrix is scaled by one
-constant per shape, found by a pilot so that its root mean square equals the yardstick's own.
+constant per shape, found by runs of both (bench.orders) so that its root mean square equals the yardstick's own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

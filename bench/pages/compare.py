@@ -65,7 +65,7 @@ class CompareView:
     path: str
     budgets: tuple[str, ...]
     quantities: tuple[str, ...]
-    sides: tuple[Side, ...]  # ranked order, controls and placebos last
+    sides: tuple[Side, ...]  # ranked order, the unranked last
     tests: tuple[tuple[tuple[int, int, Versus], ...], ...]  # at each budget, by places in sides, smaller first
     untested: str | None  # why there is no test at all
 

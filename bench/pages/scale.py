@@ -89,7 +89,7 @@ def scale_view(mode: str, track: str, material: Material, boards: Sequence[Board
 
 
 def leading(size: Size) -> list[str]:
-    """Return a task's entries in its board's order, those with speedups, placebos and controls left out."""
+    """Return a task's entries in its board's order, those with speedups that are ranked."""
     return [line.row.entry for line in size.view.headline
             if line.row.speedups and line.row.ranked]  # fmt: skip
 

@@ -30,7 +30,7 @@ class Board:
     reference: Row  # its ladder; its own speedups are empty
     rows: tuple[
         Row, ...
-    ]  # best speedup at the headline budget first, by name where nothing is ranked; controls and placebos last
+    ]  # best speedup at the headline budget first, by name where nothing is ranked; what is not ranked last
     machine_kinds: tuple[str, ...]  # the first is the one shown; the records of any others are left out
     noise: float | None  # pooled seed standard deviation in nats
     degrees_of_freedom: int

@@ -13,6 +13,7 @@ from bench.score.cells import Selection, select
 from bench.score.degradation import Cell, Compared, compare
 from bench.score.measured import Children, Crossed, Finished, Link, Measures, crossed, finished, links, measures
 from bench.score.placebo import Tau
+from bench.score.rows import rows_of, with_sizes
 from bench.score.speedup import Speedup
 from bench.score.wording import UNEQUAL, UNSTABLE, caveats
 from bench.task import Task
@@ -85,7 +86,7 @@ def mode_table(
     twins: Mapping[str, str] | None = None,
     looks: Mapping[str, int] | None = None,
 ) -> ModeTable:
-    """Return entries by modes on one track; controls have no ranks, and looks are those of a board.
+    """Return entries by modes on one track; what a board does not rank has no place, and looks are those of a board.
 
     Placebos run in bf16 alone: the tuning noise that they show there is that of speedups in every mode.
     """
@@ -99,6 +100,7 @@ def mode_table(
             "checkpoint; a plan with modes measures all of them: bench plan --modes",
         )
     tau = tuning_noise(there.rows, task, task.reference, track, chosen.reference_track, twins)
+    unequal = _unequal(chosen, task) if track == "transfer" else frozenset()
     found, without = {}, dict[str, list[str]]()  # why there are no speedups: in which modes
     for name in sorted({cell.mode for cell in there.cells}, key=_training_first):
         mine = sorted(
@@ -110,10 +112,9 @@ def mode_table(
         board, why = _board(there, mine, task, name, track, tau, twins, looks, controls) if read else unread
         if why:
             without.setdefault(why, []).append(name)
-        unequal = [row.entry for row in board.rows if not row.of_equal_size] if board else []
         unranked = {task.reference, *controls, *(twins or {}), *unequal}
         trained = read_mode(name).kind == "training"
-        found[name] = _ranked(compare(mine, task.reference, grows=not trained), board, unranked)
+        found[name] = _ranked(compare(mine, task.reference, grows=not trained), board, unranked, unequal)
     notes += [f"no speedups in {', '.join(names)}: {why}" for why, names in without.items()]
     measured = measures(chosen.cells, there.finished)
     distinct = [one for one in measured if one.entry not in (twins or {})]  # a placebo is its twin's once more
@@ -233,14 +234,23 @@ def _told(board: Board | None) -> dict[tuple[str, float], Told]:
     if board is None:
         return {}
     return {
-        (row.entry, rung.budget): (found, caveats(board, rung, found) + (UNEQUAL,) * (not row.of_equal_size))
+        (row.entry, rung.budget): (found, caveats(board, rung, found))
         for row in (board.reference, *board.rows)
         for rung in row.rungs
         for found in [row.speedups.get(rung.budget)]
     }
 
 
-def _ranked(compared: Iterable[Compared], board: Board | None, unranked: Collection[str]) -> tuple[ModeRow, ...]:
+def _unequal(chosen: Selection, task: Task) -> frozenset[str]:
+    """Return the entries whose steps have not the reference's size, by their runs in bf16."""
+    rows = rows_of(chosen, task, None)
+    ladder = rows[task.reference]
+    return frozenset(name for name, row in rows.items() if not with_sizes(row, ladder).of_equal_size)
+
+
+def _ranked(
+    compared: Iterable[Compared], board: Board | None, unranked: Collection[str], unequal: Collection[str]
+) -> tuple[ModeRow, ...]:
     """Return the rows with their places at each ranked rung, in the mode and in bf16, among the same entries."""
     compared, told = list(compared), _told(board)
     losses: dict[float, list[float]] = {}
@@ -252,6 +262,7 @@ def _ranked(compared: Iterable[Compared], board: Board | None, unranked: Collect
     for one in compared:
         cell = one.cell
         speedup, headed = told.get((cell.entry, cell.budget), (None, ()))
+        headed += (UNEQUAL,) * (cell.entry in unequal)
         places: tuple[int | None, int | None] = (None, None)
         if cell.entry not in unranked and UNSTABLE not in headed:
             lower = bisect_left(losses[cell.budget], cell.loss), bisect_left(floats[cell.budget], cell.float_loss)

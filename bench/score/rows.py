@@ -93,7 +93,7 @@ def with_sizes(row: Row, ladder: Row) -> Row:
     """Return the row with the size of its steps over the reference's at the same budget, where both are known."""
     theirs = {rung.budget: rung.step_size for rung in ladder.rungs}
     sizes = {rung.budget: rung.step_size / size for rung in row.rungs
-             if rung.step_size and (size := theirs.get(rung.budget))}  # fmt: skip
+             if rung.step_size is not None and (size := theirs.get(rung.budget))}  # fmt: skip
     return replace(row, sizes=sizes)
 
 

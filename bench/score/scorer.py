@@ -40,7 +40,7 @@ class Scorer:
     def score(self, rows: list[Row]) -> list[Row]:
         """Return the rows with speedups, all read off the ladder at once.
 
-        P-values are adjusted for the number of claims; placebos make none.
+        P-values are adjusted for the number of claims; rows that are not ranked make none.
         """
         cells = [(row, rung) for row in rows for rung in row.rungs if rung.losses]
         losses, charged = [mean_of(rung) for _, rung in cells], [rung.charged_tokens for _, rung in cells]

@@ -28,7 +28,7 @@ def with_standings(
     rows: Sequence[Row], scorer: Scorer, budgets: Sequence[float], costs: Costs, logs: Logs,
     documents: int | None = None,
 ) -> list[Row]:  # fmt: skip
-    """Return the rows with their standings at these budgets; placebos and controls have none.
+    """Return the rows with their standings at these budgets; those that are not ranked have none.
 
     documents: of the scoring text, where their number is known.
     """

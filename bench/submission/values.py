@@ -18,7 +18,7 @@ from bench.tuned import Tuned, lent_values
 from bench.tuning import DECAY
 
 Odd = Iterator[tuple[str, str]]  # (key, reason)
-SCALE = re.compile(r"transfer\.\d+x\d+")  # of the updates of one shape's matrices, measured by a pilot
+SCALE = re.compile(r"transfer\.\d+x\d+")  # of the updates of one shape's matrices, measured
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Led:
     added: Mapping[str, str]  # last line of the ledger, by plan that added modes or rungs
     transfer: Mapping[str, Mapping[str, object]] = field(
         default_factory=dict
-    )  # by rung, with the scales that a pilot measured
+    )  # by rung, with the scales that were measured
 
 
 def led_to(plan: Plan, studies: Mapping[str, Ledgered], steps: dict[float, int]) -> Led:
@@ -121,5 +121,5 @@ def sizes_apart(found: Mapping[str, Record], theirs: Iterable[Record]) -> Odd:
         wanted = statistics.median(sizes[rung])
         if not wanted / EQUAL_SIZE <= mine <= wanted * EQUAL_SIZE:
             del sizes[rung]
-            said = f"the yardstick's at {rung_name(rung)} is {wanted:g}: shown, and not ranked"
-            yield name, f"{mine:g} on the transfer track, {said}"
+            said = f"a row whose steps are off by a factor above {EQUAL_SIZE:g} is not ranked"
+            yield name, f"{mine:g} on the transfer track, the yardstick's at {rung_name(rung)} is {wanted:g}: {said}"

@@ -119,6 +119,9 @@ def test_a_transfer_row_whose_steps_are_not_of_equal_size_has_no_place(rows):
     muon, soap = (row_of(table, name, 1.0) for name in ("muon", "soap"))
     assert muon.rank is None and muon.float_rank is None and "steps not of equal size" in muon.caveats
     assert soap.rank == 1 and "steps not of equal size" not in soap.caveats
+    unread = {row.run_id: child(row) for row in moved if row.entry != REF}  # no board of the mode: no speedup, no place
+    muon = row_of(mode_table(moved, unread, TASK, "transfer"), "muon", 1.0)
+    assert muon.speedup is None and muon.rank is None and "steps not of equal size" in muon.caveats
 
 
 def test_training_runs_are_paired_with_their_twins_in_bf16(rows, make_row):
@@ -128,6 +131,24 @@ def test_training_runs_are_paired_with_their_twins_in_bf16(rows, make_row):
     assert set(table.rows) == {mode} and {row.cell.entry for row in table.rows[mode]} == {REF, *ENTRIES}
     assert all(row.cell.degradation == pytest.approx(0.05) for row in table.rows[mode])
     assert "left out: 1 runs in qat-int8 without a run of the same seed in bf16" in table.notes
+
+
+def test_noise_is_in_units_of_what_rounding_costs_and_not_of_what_training_costs(rows):
+    lost = {row.run_id: row.budget / 10 + (row.seed - 1) / 500 for row in rows}
+    costs = [(row, one) for row in rows for one in trained([row], cost=lost[row.run_id])]
+    children = {row.run_id: child(row) for row in rows}
+    for run_id, made in children.items():
+        made.modes[MODE].degradation = lost[run_id]
+        made.modes[MODE].loss = next(row.score_loss for row in rows if row.run_id == run_id) + lost[run_id]
+    table = mode_table([*rows, *(one for _, one in costs)], children, TASK, "tuned")
+
+    def widths(mode):
+        found = [row_of(table, REF, budget, mode).compared.degradation for budget in (0.25, 0.5, 1.0, 2.0)]
+        return [one.high - one.low for one in found]
+
+    first, *others = widths("qat-int8")
+    assert others == pytest.approx([first] * 3)
+    assert [wide / widths(MODE)[2] for wide in widths(MODE)] == pytest.approx([0.5, 0.5**0.5, 1, 2**0.5], rel=0.01)
 
 
 def test_an_entry_that_no_seed_came_through_with_is_a_row_with_its_cause(rows, make_row):
