@@ -37,7 +37,7 @@ def rows() -> list[IndexRow]:
 
 def test_without_a_run_nothing_is_guessed():
     lines = outlook(plan_of("muon"), TASK, [])
-    assert sum("hours unknown" in line for line in lines) == 2
+    assert sum("hours unknown" in line for line in lines) == 3
     assert "unknown yet" in lines[-1]
 
 

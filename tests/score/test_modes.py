@@ -7,6 +7,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from in_modes import ENTRIES, EXTRA, MEANS, MODE, REF, child, crossing_of, row_of, runs, trained
 from planned import TASK
 
 from bench.errors import BenchError
@@ -17,68 +18,12 @@ from bench.score.modes import mode_table
 from bench.score.placebo import Tau
 from bench.score.table import FORMATS
 
-REF = TASK.reference
-MEANS = {0.25: 2.35, 0.5: 2.1, 1.0: 1.9, 1.5: 1.8, 2.0: 1.74, 4.0: 1.63}
-ENTRIES = {"muon": {1.0: 1.72, 2.0: 1.65}, "soap": {1.0: 1.76, 2.0: 1.68}, "lion": {1.0: 2.0, 2.0: 1.85}}
-EXTRA = {REF: 0.0, "muon": 0.02, "soap": 0.08, "lion": -0.001}  # degradation beyond what a loss explains
-MODE = "ptq-w4"
-
-
-def degradation(entry, loss, seed):
-    return 0.1 + (2.4 - loss) / 20 + EXTRA[entry] + (seed - 1) / 500
-
-
-def tails(entry):
-    return SimpleNamespace(
-        max_over_mean=10 + EXTRA[entry] * 50, max_over_median=None, kurtosis=1.0, feature_kurtosis=2.0
-    )
-
-
-def child(row, digest=None, crossings=()):
-    lost = degradation(row.entry, row.score_loss, row.seed)
-    diagnosis = SimpleNamespace(weights=tails(row.entry), activations=tails(row.entry), error=EXTRA[row.entry] + 0.5)
-    measured = SimpleNamespace(
-        mode_digest=digest or read_mode(MODE).digest, loss=row.score_loss + lost, degradation=lost,
-        diagnosis=diagnosis, fallen_back=None,
-    )  # fmt: skip
-    return SimpleNamespace(modes={MODE: measured}, crossings=crossings, failed={})
-
-
-def crossing_of(row, lost, digest=None):
-    """Return what was measured where a run's curve passed a loss of 2 nats."""
-    rounded = SimpleNamespace(degradation=lost, loss=1.95 + lost, mode_digest=digest or read_mode(MODE).digest)
-    return SimpleNamespace(threshold=2.0, tokens=600_000, float_loss=1.95, modes={MODE: rounded})
-
-
-def trained(rows, mode="qat-int8", budgets=(0.25, 0.5, 1.0, 2.0), cost=0.05):
-    """Return the twins of rows that were trained in a mode."""
-    return [
-        row._replace(
-            mode=mode, mode_digest=read_mode(mode).digest, run_id=f"{row.run_id[:-4]}qat0",
-            score_loss=row.score_loss + cost,
-        )
-        for row in rows if row.budget in budgets
-    ]  # fmt: skip
-
-
-@pytest.fixture
-def rows(make_row):
-    found = []
-    for entry, means in {REF: MEANS, **ENTRIES}.items():
-        for budget, mean in means.items():
-            for seed in range(3):
-                loss = mean + (seed - 1) / 400
-                found.append(make_row(entry, budget, seed, loss, task=TASK, name="nano")._replace(epochs=0.5))
-    return found
+rows = pytest.fixture(runs)
 
 
 @pytest.fixture
 def table(rows):
     return mode_table(rows, {row.run_id: child(row) for row in rows}, TASK, "tuned")
-
-
-def row_of(table, entry, budget, mode=MODE):
-    return next(row for row in table.rows[mode] if (row.cell.entry, row.cell.budget) == (entry, budget))
 
 
 def test_what_an_entry_loses_beyond_its_loss_shows_at_equal_loss_and_not_at_equal_budget(table):
@@ -112,18 +57,6 @@ def test_ranks_change_where_rounding_costs_one_more(rows):
     assert row_of(held, "soap", 1.0).speedup.p_holm is None  # a control makes no claim
 
 
-def test_a_transfer_row_whose_steps_are_not_of_equal_size_has_no_place(rows):
-    moved = [row._replace(track="tuned" if row.entry == REF else "transfer",
-                          step_size=0.005 if row.entry == "muon" else 0.002) for row in rows]  # fmt: skip
-    table = mode_table(moved, {row.run_id: child(row) for row in moved}, TASK, "transfer")
-    muon, soap = (row_of(table, name, 1.0) for name in ("muon", "soap"))
-    assert muon.rank is None and muon.float_rank is None and "steps not of equal size" in muon.caveats
-    assert soap.rank == 1 and "steps not of equal size" not in soap.caveats
-    unread = {row.run_id: child(row) for row in moved if row.entry != REF}  # no board of the mode: no speedup, no place
-    muon = row_of(mode_table(moved, unread, TASK, "transfer"), "muon", 1.0)
-    assert muon.speedup is None and muon.rank is None and "steps not of equal size" in muon.caveats
-
-
 def test_training_runs_are_paired_with_their_twins_in_bf16(rows, make_row):
     mode = "qat-int8"
     lone = make_row("sgd", 1.0, 0, 2.5, task=TASK, name="nano", mode=mode)
@@ -131,24 +64,6 @@ def test_training_runs_are_paired_with_their_twins_in_bf16(rows, make_row):
     assert set(table.rows) == {mode} and {row.cell.entry for row in table.rows[mode]} == {REF, *ENTRIES}
     assert all(row.cell.degradation == pytest.approx(0.05) for row in table.rows[mode])
     assert "left out: 1 runs in qat-int8 without a run of the same seed in bf16" in table.notes
-
-
-def test_noise_is_in_units_of_what_rounding_costs_and_not_of_what_training_costs(rows):
-    lost = {row.run_id: row.budget / 10 + (row.seed - 1) / 500 for row in rows}
-    costs = [(row, one) for row in rows for one in trained([row], cost=lost[row.run_id])]
-    children = {row.run_id: child(row) for row in rows}
-    for run_id, made in children.items():
-        made.modes[MODE].degradation = lost[run_id]
-        made.modes[MODE].loss = next(row.score_loss for row in rows if row.run_id == run_id) + lost[run_id]
-    table = mode_table([*rows, *(one for _, one in costs)], children, TASK, "tuned")
-
-    def widths(mode):
-        found = [row_of(table, REF, budget, mode).compared.degradation for budget in (0.25, 0.5, 1.0, 2.0)]
-        return [one.high - one.low for one in found]
-
-    first, *others = widths("qat-int8")
-    assert others == pytest.approx([first] * 3)
-    assert [wide / widths(MODE)[2] for wide in widths(MODE)] == pytest.approx([0.5, 0.5**0.5, 1, 2**0.5], rel=0.01)
 
 
 def test_an_entry_that_no_seed_came_through_with_is_a_row_with_its_cause(rows, make_row):
