@@ -1,5 +1,6 @@
 """PSGD Kron against two libraries with the same probes; the whitening fixed point, balancing, bounds, streams."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import heavyball
@@ -175,3 +176,30 @@ def test_its_state_has_the_bytes_that_it_says(shape, expected):
     displacements(weights, [optimizer], gradients_of([shape], steps=2))
     held = sum(tensor.nbytes for tensor in optimizer.state[weights[0]].values())
     assert held / weights[0].numel() == pytest.approx(expected)
+
+
+def test_a_fit_sees_a_little_of_the_probe_and_the_step_none_of_it(monkeypatch):
+    seen = []
+    monkeypatch.setattr(MODULE, "fit", lambda left, right, x, probe, rate: seen.append((x.clone(), probe.clone())))
+    gradients = gradients_of([(6, 8)], steps=1)
+    weights, optimizer = built({"momentum": 0.0, "lr": 1.0}, [(6, 8)], torch.float64)
+    ((moved,),) = displacements(weights, [optimizer], gradients)
+    ((x, probe),), whole = seen, gradients[0][0].double()
+    torch.testing.assert_close(x[0], whole + 2**-11.5 * whole.abs().mean() * probe[0], rtol=1e-12, atol=0)
+    torch.testing.assert_close(-moved, first_scale(gradients) ** 2 * whole, rtol=1e-12, atol=0)
+
+
+def test_every_hundredth_step_balances_and_fits_come_where_enough_steps_have_passed(monkeypatch):
+    fits, balanced = [], []
+    weights, optimizer = built({}, [(3, 4)])
+    group, real = optimizer.param_groups[0], {name: getattr(MODULE, name) for name in ("fit", "balance")}
+    for name, noted in (("fit", fits), ("balance", balanced)):
+        monkeypatch.setattr(
+            MODULE, name, lambda *of, name=name, noted=noted: (noted.append(group["step"]), real[name](*of))
+        )
+    displacements(weights, [optimizer], [[torch.randn(3, 4)] for _ in range(1200)])
+    assert balanced == list(range(100, 1201, 100))
+    assert fits[:501] == list(range(1, 502)) and len(fits) < 900
+    for before, now in pairwise(fits[501:]):
+        waited = now - before
+        assert waited >= 1 / MODULE.probability(now - 1) and waited - 1 < 1 / MODULE.probability(now - 2)
