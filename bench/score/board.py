@@ -78,7 +78,6 @@ def make_board(
     costs: Costs | None = None,
     logs: Logs | None = None,
     controls: Collection[str] = (),
-    standings: bool = True,
 ) -> Board:
     """Return the board of one task, mode and track.
 
@@ -87,8 +86,7 @@ def make_board(
     entry that each placebo is a further tuning of, by default from their names. looks gives the look that an entry's
     plan is at (0 by default: nothing was added to it), costs what an entry costs beside tokens, logs the runs' logs by
     run_id.
-    controls are shown, and take no part where rows are compared. Without standings, which take most of the time, rows
-    have speedups alone.
+    controls are shown, and take no part where rows are compared.
     """
     given = Tau(tau) if isinstance(tau, float | int) else tau
     if given is not None and not (math.isfinite(given.value) and given.value >= 0):
@@ -107,7 +105,7 @@ def make_board(
     scorer = Scorer(curve, fit, noise, seeds, found, looks, looks.get(reference, 0))
     not_ranked = _not_ranked(track, None if found is None else found.value, no_speedup, no_interval(noise))
     scored, failing = _scored(rows, ladder, scorer, sorted(stable), no_speedup, costs or {}, logs or {})
-    if standings and not_ranked is None:
+    if not_ranked is None:
         scored = with_standings(scored, scorer, sorted(stable), costs or {}, logs or {}, task.scoring_documents)
     return Board(
         task=chosen.task,

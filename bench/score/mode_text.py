@@ -21,7 +21,7 @@ from bench.task import rung_name
 
 COLUMNS = (
     "entry", "rung", "seeds", "bf16", "in mode", "degradation", "beyond the reference, at equal loss",
-    "at equal budget", "speedup in mode", "rank", "failed", "notes",
+    "at equal budget", "speedup in mode", "rank", "tie", "failed", "notes",
 )  # fmt: skip
 LINKS = ("mode", "rung", "side", "measure", "entries", "rank correlation with degradation")
 CROSSED = (
@@ -30,7 +30,8 @@ CROSSED = (
 WORTH = ("entry", "mode", "of each size", "of all", "span")
 LEGEND = (
     "nats per token; degradation is loss in the mode less loss in bf16; 95% intervals stand in brackets, of seeds and "
-    "not of tuning, * marks one that leaves 0 out; ranks are in bf16 -> in the mode"
+    "not of tuning, * marks one that leaves 0 out; ranks are in bf16 -> in the mode, and in it entries that share a "
+    "letter are tied"
 )
 
 
@@ -82,8 +83,8 @@ def _line(row: ModeRow) -> list[str]:
     return [
         cell.entry, rung_name(cell.budget), str(len(cell.seeds)), f"{cell.float_loss:.4f}", f"{cell.loss:.4f}",
         _estimate(compared.degradation), _estimate(compared.at_equal_loss), _estimate(compared.at_equal_budget),
-        shown, "" if row.rank is None else f"{row.float_rank} -> {row.rank}", str(cell.failed or ""),
-        ", ".join(row.caveats),
+        shown, "" if row.rank is None else f"{row.float_rank} -> {row.rank}", "".join(row.letters),
+        str(cell.failed or ""), ", ".join(row.caveats),
     ]  # fmt: skip
 
 
@@ -149,6 +150,7 @@ def _facts(row: ModeRow) -> dict[str, Any]:
         "speedup": row.speedup and asdict(row.speedup),
         "rank": row.rank,
         "bf16_rank": row.float_rank,
+        "letters": list(row.letters),
         "caveats": list(row.caveats),
     }
 
@@ -159,7 +161,7 @@ def modes_csv(table: ModeTable) -> str:
     names = ["task", "track", "mode", "entry", "budget", "seeds", "bf16_loss", "loss", "failed"]
     names += [f"{name}{end}" for name in estimates for end in ("", "_low", "_high")]
     of_speedup = ("value", "bound", "limit", "low", "high")  # with no value, the limit is a bound
-    names += ["speedup", *(f"speedup_{name}" for name in of_speedup[1:]), "bf16_rank", "rank", "caveats"]
+    names += ["speedup", *(f"speedup_{name}" for name in of_speedup[1:]), "bf16_rank", "rank", "letters", "caveats"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
@@ -172,7 +174,7 @@ def modes_csv(table: ModeTable) -> str:
                 found: Estimate | None = getattr(compared, name)
                 line += [None] * 3 if found is None else [found.value, found.low, found.high]
             line += [speedup and getattr(speedup, name) for name in of_speedup]
-            writer.writerow([*line, row.float_rank, row.rank, ", ".join(row.caveats)])
+            writer.writerow([*line, row.float_rank, row.rank, " ".join(row.letters), ", ".join(row.caveats)])
     for one in table.lost:
         line = [table.task, table.track, one.mode, one.entry, one.budget, 0, None, None, one.failed]
         writer.writerow([*line, *[None] * (len(names) - len(line))])

@@ -28,6 +28,7 @@ class ModeRow:
     rank: int | None  # in the mode, by mean loss at the rung among those measured in it; of ranked entries
     float_rank: int | None  # of the same entries in bf16
     caveats: tuple[str, ...] = ()  # what the speedup is headed by, as on a board
+    letters: tuple[str, ...] = ()  # tie groups in the mode, as on a board: entries that share one are not told apart
 
     @property
     def cell(self) -> Cell:
@@ -220,25 +221,32 @@ def _board(
         ]
     try:
         board = make_board(rows, task, task.reference, mode, track, chosen.reference_track, tau, twins=twins,
-                           looks=looks, controls=controls, standings=False)  # fmt: skip
+                           looks=looks, controls=controls)  # fmt: skip
     except BenchError as error:
         return None, error.what
     return board, board.no_speedup
 
 
-Told = tuple[Speedup | None, tuple[str, ...]]  # a speedup, and what it is headed by
+@dataclass(frozen=True)
+class _Told:
+    """What a mode's board says of an entry at a rung."""
+
+    speedup: Speedup | None = None
+    caveats: tuple[str, ...] = ()
+    letters: tuple[str, ...] = ()
 
 
-def _told(board: Board | None) -> dict[tuple[str, float], Told]:
-    """Return the board's speedups by entry and rung."""
+def _told(board: Board | None) -> dict[tuple[str, float], _Told]:
+    """Return what the board says, by entry and rung."""
+    told: dict[tuple[str, float], _Told] = {}
     if board is None:
-        return {}
-    return {
-        (row.entry, rung.budget): (found, caveats(board, rung, found))
-        for row in (board.reference, *board.rows)
-        for rung in row.rungs
-        for found in [row.speedups.get(rung.budget)]
-    }
+        return told
+    for row in (board.reference, *board.rows):
+        for rung in row.rungs:
+            found, standing = row.speedups.get(rung.budget), row.standings.get(rung.budget)
+            letters = standing.letters if standing else ()
+            told[row.entry, rung.budget] = _Told(found, caveats(board, rung, found), letters)
+    return told
 
 
 def _unequal(chosen: Selection, task: Task) -> frozenset[str]:
@@ -261,11 +269,11 @@ def _ranked(
     found = []
     for one in compared:
         cell = one.cell
-        speedup, headed = told.get((cell.entry, cell.budget), (None, ()))
-        headed += (UNEQUAL,) * (cell.entry in unequal)
+        said = told.get((cell.entry, cell.budget), _Told())
+        headed = (*said.caveats, *(UNEQUAL,) * (cell.entry in unequal))
         places: tuple[int | None, int | None] = (None, None)
         if cell.entry not in unranked and UNSTABLE not in headed:
             lower = bisect_left(losses[cell.budget], cell.loss), bisect_left(floats[cell.budget], cell.float_loss)
             places = 1 + lower[0], 1 + lower[1]
-        found.append(ModeRow(one, speedup, *places, headed))
+        found.append(ModeRow(one, said.speedup, *places, headed, said.letters))
     return tuple(found)

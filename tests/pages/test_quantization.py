@@ -67,12 +67,15 @@ def test_the_map_draws_so_many_entries_and_puts_a_long_name_of_a_mode_on_two_lin
     assert len(many.drawn) == DRAWN and view.drawn == view.entries
 
 
-def test_places_change_where_rounding_costs_some_more_than_others(view):
+def test_places_change_where_rounding_costs_some_more_than_others(view, told):
     for mode in view.modes:
         rows = [row for (entry, other), row in view.cells.items() if other == mode and row.rank is not None]
         assert sorted(row.rank for row in rows)[0] == sorted(row.float_rank for row in rows)[0] == 1
     ranked = [row for row in view.cells.values() if row.rank is not None]
     assert any(row.rank != row.float_rank for row in ranked)
+    page = " ".join(told["quantization.html"].split())
+    for row in ranked:
+        assert row.letters and f">{row.float_rank} → {row.rank} {''.join(row.letters)}</td>" in page
 
 
 def test_an_interval_is_said_in_words():

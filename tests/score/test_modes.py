@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -17,6 +18,8 @@ from bench.score.mode_text import render_modes
 from bench.score.modes import mode_table
 from bench.score.placebo import Tau
 from bench.score.table import FORMATS
+
+LETTERS = {"muon": "a", "soap": "b", "lion": "c", REF: ""}
 
 rows = pytest.fixture(runs)
 
@@ -38,6 +41,7 @@ def test_what_an_entry_loses_beyond_its_loss_shows_at_equal_loss_and_not_at_equa
 def test_ranks_and_speedups_are_those_of_the_losses_in_the_mode(table):
     places = [(row.float_rank, row.rank) for name in ENTRIES for row in [row_of(table, name, 1.0)]]
     assert places == [(1, 1), (2, 2), (3, 3)]
+    assert {name: "".join(row_of(table, name, 1.0).letters) for name in LETTERS} == LETTERS
     muon, soap = (row_of(table, name, 1.0).speedup for name in ("muon", "soap"))
     assert muon.value > soap.value > 1 and row_of(table, REF, 1.0).speedup is None
     assert table.rows[MODE][0].cell.entry == REF
@@ -51,8 +55,10 @@ def test_ranks_change_where_rounding_costs_one_more(rows):
             heavy[row.run_id].modes[MODE].degradation += 0.1
     table = mode_table(rows, heavy, TASK, "tuned")
     assert (row_of(table, "muon", 1.0).float_rank, row_of(table, "muon", 1.0).rank) == (1, 2)
+    assert [row_of(table, name, 1.0).letters for name in ENTRIES] == [("a",), ("a",), ("b",)]
     held = mode_table(rows, heavy, TASK, "tuned", controls={"soap"})
     assert row_of(held, "soap", 1.0).rank is None and row_of(held, "muon", 1.0).rank == 1
+    assert row_of(held, "soap", 1.0).letters == () and row_of(held, "muon", 1.0).letters == ("a",)
     assert row_of(table, "soap", 1.0).speedup.p_holm is not None
     assert row_of(held, "soap", 1.0).speedup.p_holm is None  # a control makes no claim
 
@@ -219,12 +225,16 @@ def test_a_speedup_that_is_a_bound_is_one_in_every_format_and_a_look_moves_its_l
 def test_every_format_holds_every_row(table, format):
     text = render_modes(table, format)
     if format == "json":
-        assert len(json.loads(text)["modes"][MODE]) == len(table.rows[MODE])
+        lines = json.loads(text)["modes"][MODE]
+        assert len(lines) == len(table.rows[MODE])
+        assert {line["entry"]: "".join(line["letters"]) for line in lines if line["budget"] == 1} == LETTERS
     elif format == "csv":
         lines = list(csv.DictReader(io.StringIO(text)))
         assert len(lines) == len(table.rows[MODE]) and float(lines[0]["degradation"]) > 0
+        assert {line["entry"]: line["letters"] for line in lines if float(line["budget"]) == 1} == LETTERS
     else:
         assert all(text.count(entry) >= 2 for entry in (REF, *ENTRIES))
         assert ("1 -> 1" if format != "latex" else r"1 -\ensuremath{>} 1") in text
+        assert re.search(r"\btie\b", text)
     with pytest.raises(BenchError, match="no table format"):
         render_modes(table, "html")
