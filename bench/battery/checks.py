@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from inspect import unwrap
 from pathlib import Path
 
 import torch
@@ -37,6 +38,9 @@ def clean_claims(entry: Entry) -> None:
         raise Failed("a parameter is trained twice, or by nobody")
     if entry.facts.scope == "hidden" and set(claimed(tiny.own, tiny.roles)) != set(tiny.roles.matrices):
         raise Failed("scope is hidden, but build() does not claim the hidden matrices and nothing else")
+    for own in tiny.own:
+        if unwrap(type(own).step) is unwrap(Optimizer.step):  # torch wraps it in the class that is built
+            raise Failed(f"{type(own).__name__} has no step()", "define step(self) -> None: torch's own only raises")
 
 
 def keeps_to_its_own(entry: Entry) -> None:
@@ -258,10 +262,6 @@ def _nudges(value: float) -> tuple[float, ...]:
     return (value + 1, 7) if isinstance(value, int) else (value * 0.9 or 0.01, 0.5, 0.01)
 
 
-def always(entry: Entry) -> bool:
-    return True
-
-
 def is_method(entry: Entry) -> bool:
     """A control by family may stand still; a variant that is only not ranked is held to what every method is."""
     return entry.facts.family != "control"
@@ -276,7 +276,7 @@ def obeys_a_schedule(entry: Entry) -> bool:
 class Check:
     says: str  # what holds where it passes
     run: Callable[[Entry], None]  # raises Failed
-    concerns: Callable[[Entry], bool] = always
+    concerns: Callable[[Entry], bool] = lambda entry: True
 
 
 BATTERY = (

@@ -214,6 +214,12 @@ def test_the_battery_stops_one_that(what, tmp_path):
         check(Entry(write_entry(tmp_path, body)))
 
 
+def test_an_optimizer_that_forgot_its_step_is_told_so(tmp_path):
+    body = source("pass").replace("def step(", "def stepp(")
+    with pytest.raises(checks.Failed, match=r"Strange has no step\(\)"):
+        checks.clean_claims(Entry(write_entry(tmp_path, body)))
+
+
 def test_weights_changed_before_the_first_step_are_refused(tmp_path):
     from small import make, write_task
 
